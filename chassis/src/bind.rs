@@ -1,0 +1,75 @@
+//! One listening socket for both address families.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::Socket;
+use socket2::Type;
+
+/// Connections that the kernel keeps for us between two accepts.
+const BACKLOG: i32 = 1024;
+
+/// A listening, non-blocking socket on `address`.
+///
+/// `[::]` takes IPv4 as well (the peer is then `::ffff:a.b.c.d`), and becomes `0.0.0.0` on a
+/// machine without IPv6.
+///
+/// # Errors
+///
+/// What the kernel said: the address is taken, not ours, or not allowed to us.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    match listen(address) {
+        Err(error) if any_v6 && no_ipv6(&error) => {
+            listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        result => result,
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// True when the kernel has no IPv6 at all, or has it switched off.
+fn no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.kind() == io::ErrorKind::Unsupported
+        || error.raw_os_error() == Some(AF_NOT_SUPPORTED)
+}
+
+/// `EAFNOSUPPORT` on Linux.
+const AF_NOT_SUPPORTED: i32 = 97;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn the_unspecified_address_takes_ipv4_too() {
+        let listener = bind("[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let second = bind(first.local_addr().unwrap());
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,98 @@
+//! The middleware around every request: an id, a log line, a count, and the wording of problems.
+
+use std::time::Instant;
+
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::body::MessageBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::Method;
+use actix_web::http::header::ACCEPT;
+use actix_web::http::header::HeaderName;
+use actix_web::http::header::HeaderValue;
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+
+use crate::random_id;
+
+use super::metrics::Metrics;
+use super::problem;
+
+/// Named by the gateway, so that one name runs through all logs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id that is taken from a client.
+const ID_LENGTH_MAX: usize = 128;
+
+pub(super) async fn access(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let start = Instant::now();
+    let id = id_of(&request);
+    let accept = header(&request, &ACCEPT);
+    let client = header(&request, &HeaderName::from_static("x-forwarded-for"))
+        .or_else(|| request.peer_addr().map(|peer| peer.ip().to_canonical().to_string()));
+    let method = method_label(request.method());
+    let path = request.path().to_owned();
+    let metrics = request.app_data::<Data<Metrics>>().cloned();
+
+    let mut response = problem::word(next.call(request).await?, accept.as_deref());
+
+    let duration = start.elapsed();
+    let status = response.status().as_u16();
+    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    if let Some(metrics) = metrics {
+        metrics.count(&route, method, status, duration.as_secs_f64());
+    }
+    let routine = matches!(route.as_str(), "/healthz" | "/metrics") && status < 400;
+    let level = if routine { log::Level::Debug } else { log::Level::Info };
+    log::log!(
+        target: "access",
+        level,
+        request_id = id.as_str(),
+        client = client.as_deref().unwrap_or("-"),
+        method = method,
+        path = path.as_str(),
+        status = status,
+        ms = milliseconds(duration);
+        "request"
+    );
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    Ok(response)
+}
+
+/// The id that the gateway gave, where it is one; else a new one.
+fn id_of(request: &ServiceRequest) -> String {
+    header(request, &REQUEST_ID)
+        .filter(|id| (1..=ID_LENGTH_MAX).contains(&id.len()))
+        .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
+        .unwrap_or_else(random_id)
+}
+
+fn header(request: &ServiceRequest, name: &HeaderName) -> Option<String> {
+    request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// One of nine: what a client makes up is no label.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "CONNECT" => "CONNECT",
+        "DELETE" => "DELETE",
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        _ => "other",
+    }
+}
+
+/// Milliseconds to three places: microseconds, which is what the clock is good for.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

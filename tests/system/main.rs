@@ -1,2 +1,1 @@
-//! System tests.
-fn main(){}
+//! The real images under Compose, with real clients. `./test` starts the stack and then these.

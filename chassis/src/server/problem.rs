@@ -42,11 +42,17 @@ impl ResponseError for Problem {
     }
 }
 
+impl From<Problem> for HttpResponse {
+    fn from(problem: Problem) -> Self {
+        problem.error_response()
+    }
+}
+
 impl Responder for Problem {
     type Body = BoxBody;
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
-        self.error_response()
+        self.into()
     }
 }
 

@@ -1,1 +1,4 @@
 //! The real images under Compose, with real clients. `./test` starts the stack and then these.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the message")]
+
+mod contract;

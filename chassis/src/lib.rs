@@ -2,7 +2,7 @@
 //!
 //! A binary is three lines: `chassis::run(chassis::about!(), start)`, where `start` takes the
 //! process's own [`Settings`]. Around it, the chassis reads the command line and the settings
-//! ([`run()`]), writes logs ([`log`](::log) macros, formats in `logs`), says when it is ready
+//! ([`run()`]), writes logs (macros of [`log`], in three formats), says when it is ready
 //! ([`ready`]), counts ([`registry()`]) and words its errors ([`Problem`], [`Fatal`]). With the
 //! feature `server`, [`Server`] is the actix-web server that the services run on; the gateway,
 //! which has its own, leaves the feature out.

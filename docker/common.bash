@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What ./up and ./deploy share; they source it.
+
+# Of this run only.
+scratch=$(mktemp -d)
+log=$scratch/log
+trap 'rm -rf "$scratch"' EXIT
+
+say() { printf '%s\n' "$*"; }
+
+# fail WHAT [REMEDY…]: what is wrong, then what to do about it.
+fail() {
+    printf '\n%s\n' "$1" >&2
+    shift
+    [ $# = 0 ] || printf '  %s\n' "$@" >&2
+    exit 1
+}
+
+# within SECONDS COMMAND…: without coreutils' timeout (macOS) there is no limit but the client's own.
+within() {
+    if command -v timeout >/dev/null; then timeout "$@"; else shift; "$@"; fi
+}
+
+# run COMMAND…: one that takes its time. In sight on a terminal, else its output shows only if it fails.
+run() {
+    if [ -t 1 ]; then "$@"; else "$@" >"$log" 2>&1 || { tail -n 40 "$log" >&2; return 1; }; fi
+}
+
+# Reads `docker compose config` from stdin, so that there is one reader of .env, and sets
+# `project`, `domain`, `ports` (lines of SERVICE TARGET PUBLISHED) and `address`.
+read_config() {
+    local config https_port
+    config=$(cat)
+    # shellcheck disable=SC2034 # for who sources this
+    project=$(sed -n 's/^name: //p' <<<"$config")
+    domain=$(sed -n 's/^ *GATEWAY__DOMAIN: //p' <<<"$config" | tr -d \")
+    ports=$(awk '/^  [^ ]/ { service = $1; sub(/:/, "", service) } $1 == "target:" { target = $2 }
+        $1 == "published:" { gsub(/"/, "", $2); print service, target, $2 }' <<<"$config")
+    https_port=$(published 8443)
+    address=https://$domain
+    [ "$https_port" = 443 ] || address=$address:$https_port
+}
+
+# published TARGET: the port of the machine that the gateway's port TARGET is published on.
+published() { awk -v target="$1" '$1 == "gateway" && $2 == target { print $3 }' <<<"$ports"; }

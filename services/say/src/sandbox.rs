@@ -1,0 +1,183 @@
+//! What a worker may still do once it has started: compute, allocate, read and write its pipes, fork.
+//!
+//! The engine reads hostile text in C. An overflow that gets control of it finds no file system, no
+//! network, no way to start a program or to signal another process, and ends after a bounded time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use landlock::ABI;
+use landlock::Access;
+use landlock::AccessFs;
+use landlock::AccessNet;
+use landlock::Ruleset;
+use landlock::RulesetAttr;
+use landlock::RulesetStatus;
+use landlock::Scope;
+use nix::sys::prctl;
+use nix::sys::resource::Resource;
+use nix::sys::resource::setrlimit;
+use nix::sys::signal::Signal;
+use nix::unistd::alarm;
+use nix::unistd::dup2_stderr;
+use seccompiler::BpfProgram;
+use seccompiler::SeccompAction;
+use seccompiler::SeccompCmpArgLen;
+use seccompiler::SeccompCmpOp;
+use seccompiler::SeccompCondition;
+use seccompiler::SeccompFilter;
+use seccompiler::SeccompRule;
+
+/// Address space of a worker and of each fork of it, in bytes.
+const ADDRESS_SPACE_BYTES_MAX: u64 = 128 << 20;
+
+/// Open files of a worker: three pipes, their copies, and one spare.
+const FILES_MAX: u64 = 8;
+
+/// A step of the sandbox failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {why}")]
+pub struct SandboxError {
+    step: &'static str,
+    why: String,
+}
+
+/// For callers that report in `io` terms.
+impl From<SandboxError> for io::Error {
+    fn from(error: SandboxError) -> Self {
+        Self::other(error)
+    }
+}
+
+fn failed<E: fmt::Display>(step: &'static str) -> impl FnOnce(E) -> SandboxError {
+    move |why| SandboxError { step, why: why.to_string() }
+}
+
+/// Encloses this process and whatever it forks, for good. Answers what is enforced, for the log.
+///
+/// # Errors
+///
+/// When the kernel refuses anything but Landlock, which kernels before 5.13 do not have.
+pub fn enclose() -> Result<String, SandboxError> {
+    die_with_parent().map_err(failed("death signal"))?;
+    prctl::set_dumpable(false).map_err(failed("dumpable"))?;
+    prctl::set_no_new_privs().map_err(failed("no new privileges"))?;
+    for (resource, limit) in [
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_FSIZE, 0),
+        (Resource::RLIMIT_AS, ADDRESS_SPACE_BYTES_MAX),
+        (Resource::RLIMIT_NOFILE, FILES_MAX),
+    ] {
+        setrlimit(resource, limit, limit).map_err(failed("resource limit"))?;
+    }
+    // What C prints about an attack is the attacker's text; the parent logs what happened.
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        dup2_stderr(null).map_err(failed("stderr"))?;
+    }
+    let landlock = no_files_no_network().map_err(failed("landlock"))?;
+    let program = system_calls().map_err(failed("seccomp filter"))?;
+    seccompiler::apply_filter(&program).map_err(failed("seccomp"))?;
+    Ok(format!("seccomp on, landlock {landlock}"))
+}
+
+/// Kills this process when its parent dies. A fork has to ask again.
+///
+/// # Errors
+///
+/// Not on Linux.
+pub fn die_with_parent() -> nix::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)
+}
+
+/// Ends this process after so much time on a processor, or by the clock.
+///
+/// # Errors
+///
+/// When the limit is above one that is already set.
+pub fn limit_time(cpu_s: u32, wall: Duration) -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_CPU, cpu_s.into(), u64::from(cpu_s) + 1)?;
+    alarm::set(u32::try_from(wall.as_secs()).unwrap_or(u32::MAX).max(1));
+    Ok(())
+}
+
+/// Landlock with no rules: no path may be opened, no address connected to, no other process
+/// signalled, as far as this kernel can enforce it.
+fn no_files_no_network() -> Result<&'static str, landlock::RulesetError> {
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V5))?
+        .handle_access(AccessNet::from_all(ABI::V4))?
+        .scope(Scope::from_all(ABI::V6))?
+        .create()?
+        .restrict_self()?;
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => "fully enforced",
+        RulesetStatus::PartiallyEnforced => "partially enforced",
+        RulesetStatus::NotEnforced => "not in this kernel",
+    })
+}
+
+/// What `fork` of glibc passes to `clone`, and nothing else: no threads, no namespaces.
+const FORK_FLAGS: u64 =
+    (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD).cast_unsigned() as u64;
+
+/// An allow-list of system calls; any other kills the process.
+fn system_calls() -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = [
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_close,
+        libc::SYS_brk,
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_madvise,
+        libc::SYS_mprotect,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sigaltstack,
+        libc::SYS_futex,
+        libc::SYS_wait4,
+        libc::SYS_set_robust_list,
+        libc::SYS_rseq,
+        libc::SYS_gettid,
+        libc::SYS_getpid,
+        libc::SYS_setitimer,
+        libc::SYS_getrandom,
+        libc::SYS_clock_gettime,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_alarm,
+    ]
+    .into_iter()
+    .map(|call| (call, Vec::new()))
+    .collect();
+    let only = |argument, value: u64| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+    };
+    rules.insert(libc::SYS_clone, vec![only(0, FORK_FLAGS)?]);
+    // `abort` sends itself this signal; where Landlock scopes signals, it reaches nobody else.
+    rules.insert(libc::SYS_tgkill, vec![only(2, Signal::SIGABRT as u64)?]);
+    rules.insert(libc::SYS_prlimit64, vec![only(0, 0)?]);
+    rules.insert(libc::SYS_prctl, vec![only(0, libc::PR_SET_PDEATHSIG.cast_unsigned().into())?]);
+    let architecture = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture)?
+        .try_into()
+}
+
+/// The sandbox is tested on the real worker, `tests/sandbox.rs`; here, that the filter can be made.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_compiles_for_this_architecture() {
+        assert!(!system_calls().unwrap().is_empty());
+    }
+}

@@ -2,3 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the message")]
 
 mod contract;
+mod deploying;
+mod images;
+mod machine;
+mod outside;
+mod own_service;
+mod scrape;
+mod stack;
+mod upping;

@@ -1,0 +1,280 @@
+//! `./deploy` against a server: a real sshd, and a real engine that has never seen our images.
+//!
+//! The server is this machine in another network namespace, with an address, ports 80 and 443,
+//! and a Docker engine of its own.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use harness::Output;
+use harness::Stack;
+use harness::run;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::machine::Namespace;
+use crate::machine::command;
+
+/// The server's ssh port.
+const SSH: &str = "2222";
+
+/// Longest wait for the server's daemons to be ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server with sshd and Docker; gone when dropped.
+struct Server {
+    // Ended in this order: the engine needs its network, both need the files.
+    _sshd: Daemon,
+    engine: Engine,
+    namespace: Namespace,
+    scratch: TempDir,
+}
+
+/// A process that is told to end when dropped, and waited for.
+struct Daemon(Child);
+
+impl Daemon {
+    /// Starts a program and waits for a line on its stderr that holds `ready`.
+    fn start(program: &mut Command, ready: &'static str) -> Self {
+        let mut child = program.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let daemon = Self(child);
+        let (said, hears) = mpsc::channel();
+        thread::spawn(move || {
+            let mut said = Some(said);
+            let mut all = String::new();
+            // To the end: a full pipe would stop the daemon.
+            for line in stderr.lines().map_while(Result::ok) {
+                if said.is_some() {
+                    all += &format!("{line}\n");
+                }
+                if line.contains(ready)
+                    && let Some(said) = said.take()
+                {
+                    let _ = said.send(Ok(()));
+                }
+            }
+            if let Some(said) = said {
+                let _ = said.send(Err(all));
+            }
+        });
+        match hears.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => daemon,
+            Ok(Err(log)) => panic!("{program:?} ended:\n{log}"),
+            Err(_) => panic!("{program:?} is not ready after {PATIENCE:?}"),
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let id = Pid::from_raw(self.0.id().try_into().unwrap());
+        // It may have ended by itself.
+        let _: nix::Result<()> = kill(id, Signal::SIGTERM);
+        let _: std::io::Result<std::process::ExitStatus> = self.0.wait();
+    }
+}
+
+/// A Docker engine beside the machine's; its containers end with it.
+struct Engine {
+    socket: String,
+    _daemon: Daemon,
+}
+
+impl Engine {
+    fn start(namespace: &Namespace, folder: &Path) -> Self {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let socket = format!("unix://{}", path("docker.sock"));
+        fs::write(folder.join("daemon.json"), "{}").unwrap();
+        let mut dockerd = namespace.program("dockerd");
+        dockerd
+            .args(["--config-file", &path("daemon.json"), "--pidfile", &path("docker.pid")])
+            .args(["--data-root", &path("data"), "--exec-root", &path("run"), "--host", &socket])
+            // Not the ranges of the machine's own engine: the namespace has a route to them.
+            .args(["--bip", "172.31.200.1/24"])
+            .args(["--default-address-pool", "base=172.31.208.0/20,size=24"]);
+        let daemon = Daemon::start(&mut dockerd, "API listen on");
+        Self { socket, _daemon: daemon }
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Output {
+        run(Command::new("docker").args(arguments).env("DOCKER_HOST", &self.socket)).success()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let all = self.docker(&["ps", "--all", "--quiet"]).text();
+        for container in all.lines() {
+            let _ = self.docker(&["rm", "--force", "--volumes", container]);
+        }
+        let _ = self.docker(&["network", "prune", "--force"]);
+    }
+}
+
+impl Server {
+    fn start(name: &'static str, subnet: u8) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path();
+        let path = |name: &str| folder.join(name).display().to_string();
+        let namespace = Namespace::new(name, subnet);
+        fs::create_dir(folder.join("engine")).unwrap();
+        let engine = Engine::start(&namespace, &folder.join("engine"));
+
+        for key in ["host", "login", "stranger"] {
+            let file = path(key);
+            command("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", &file]);
+        }
+        fs::copy(folder.join("login.pub"), folder.join("authorized_keys")).unwrap();
+        let host_key = fs::read_to_string(folder.join("host.pub")).unwrap();
+        let address = namespace.there();
+        fs::write(folder.join("known_hosts"), format!("[{address}]:{SSH} {host_key}")).unwrap();
+        let config = format!(
+            "ListenAddress {address}\nPort {SSH}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+             AuthenticationMethods publickey\nPermitRootLogin prohibit-password\nStrictModes no\n\
+             UsePAM no\nSetEnv DOCKER_HOST={}\n",
+            path("host"),
+            path("authorized_keys"),
+            engine.socket,
+        );
+        fs::write(folder.join("sshd_config"), config).unwrap();
+        // Debian's sshd wants this folder, which its service makes.
+        fs::create_dir_all("/run/sshd").unwrap();
+        let mut sshd = namespace.program("/usr/sbin/sshd");
+        sshd.args(["-D", "-e", "-f", &path("sshd_config")]);
+        let sshd = Daemon::start(&mut sshd, "Server listening on");
+        Self { _sshd: sshd, engine, namespace, scratch }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// `./deploy` with this key, into a folder of the server's scratch directory.
+    fn deploy(&self, stack: &Stack, key: &str, environment: &[(&str, &str)]) -> Output {
+        let login = format!("root@{}", self.namespace.there());
+        let (key, ca, folder) = (self.file(key), self.file("ca.pem"), self.file("there"));
+        let known_hosts = format!("UserKnownHostsFile={}", self.file("known_hosts").display());
+        let mut deploy = Command::new(stack.folder().join("deploy"));
+        deploy
+            .args(["--no-build", "-p", SSH, "-i"])
+            .arg(key)
+            .arg("--dir")
+            .arg(folder)
+            .arg("--ca")
+            .arg(ca)
+            .args([&login, "--", "-F", "/dev/null", "-o", &known_hosts])
+            .env("COMPOSE_PROJECT_NAME", "hubbub-test-deploy")
+            .env_remove("HTTP_PORT")
+            .env_remove("HTTPS_PORT")
+            .envs(environment.iter().copied());
+        run(&mut deploy)
+    }
+
+    /// SERVICE HEALTH of what runs there, sorted.
+    fn services(&self) -> Vec<String> {
+        let format = "{{.Label \"com.docker.compose.service\"}} {{.Status}}";
+        let text = self.engine.docker(&["ps", "--format", format]).text();
+        let line = |line: &str| {
+            let healthy = line.ends_with("(healthy)");
+            format!("{} {healthy}", line.split(' ').next().unwrap())
+        };
+        let mut services: Vec<String> = text.lines().map(line).collect();
+        services.sort();
+        services
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_bare_server_ends_with_a_healthy_stack_and_a_second_run_sends_nothing() {
+    let stack = Stack::from_env();
+    let server = Server::start("hubbub-test-server", 42);
+
+    let first = server.deploy(&stack, "login", &[]).success();
+    assert!(first.text().contains("sending hubbub/"), "{}", first.text());
+    let healthy = ["dice true", "gateway true", "hub true", "say true"];
+    assert_eq!(server.services(), healthy);
+    assert_eq!(mode(&server.file("there/.env")), 0o600);
+    let settings = fs::read_to_string(server.file("there/.env")).unwrap();
+    assert!(settings.contains("COMPOSE_PROJECT_NAME='hubbub-test-deploy'\n"), "{settings}");
+
+    // A client that trusts what ./deploy brought home gets its die over there.
+    let mut curl = Command::new("curl");
+    let die = curl
+        .args(["--silent", "--fail", "--max-time", "20", "https://localhost/dice"])
+        .args(["--connect-to", &format!("::{}:443", server.namespace.there()), "--cacert"])
+        .arg(server.file("ca.pem"));
+    assert_eq!(run(die).success().text().lines().count(), 5);
+
+    let ids = || server.engine.docker(&["ps", "--quiet", "--no-trunc"]).text();
+    let (before, ca) = (ids(), fs::read(server.file("ca.pem")).unwrap());
+    let second = server.deploy(&stack, "login", &[]).success();
+    assert!(second.text().contains("the server has all images"), "{}", second.text());
+    assert_eq!(ids(), before, "containers were made anew");
+    assert_eq!(fs::read(server.file("ca.pem")).unwrap(), ca);
+
+    // New settings go over the old ones, which are kept.
+    let token = [("METRICS_TOKEN", "another")];
+    let third = server.deploy(&stack, "login", &token).success();
+    assert!(third.text().contains(".env.before"), "{}", third.text());
+    assert_eq!(fs::read_to_string(server.file("there/.env.before")).unwrap(), settings);
+    assert_eq!(mode(&server.file("there/.env.before")), 0o600);
+    assert_eq!(server.services(), healthy);
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let stack = Stack::from_env();
+    let server = Server::start("hubbub-test-refusal", 43);
+    let told = |output: &Output, trouble: &str, remedy: &str| {
+        assert_eq!(output.code, Some(1), "{}{}", output.text(), output.stderr);
+        assert!(output.stderr.contains(trouble), "{trouble:?} is missing in {}", output.stderr);
+        assert!(output.stderr.contains(remedy), "{remedy:?} is missing in {}", output.stderr);
+    };
+
+    let stranger = server.deploy(&stack, "stranger", &[]);
+    told(&stranger, "does not let you in", "ssh-copy-id");
+    told(&server.deploy(&stack, "no-such-key", &[]), "There is no key", "no-such-key");
+
+    let known = fs::read_to_string(server.file("known_hosts")).unwrap();
+    let other = fs::read_to_string(server.file("stranger.pub")).unwrap();
+    let address = known.split(' ').next().unwrap();
+    fs::write(server.file("known_hosts"), format!("{address} {other}")).unwrap();
+    told(&server.deploy(&stack, "login", &[]), "it has changed", "connect once by hand");
+    fs::write(server.file("known_hosts"), known).unwrap();
+
+    let socket = server.file("engine/docker.sock");
+    fs::rename(&socket, server.file("engine/elsewhere.sock")).unwrap();
+    let stopped = server.deploy(&stack, "login", &[]);
+    fs::rename(server.file("engine/elsewhere.sock"), &socket).unwrap();
+    told(&stopped, "Docker engine is not running", "systemctl start docker");
+    assert!(server.services().is_empty(), "something was started all the same");
+    drop(server);
+
+    let mut deploy = Command::new(stack.folder().join("deploy"));
+    let nobody = run(deploy.args(["--no-build", "nobody@127.0.0.1", "-p", "9"]));
+    told(&nobody, "No ssh server answers at 127.0.0.1", "-p PORT");
+    let mut deploy = Command::new(stack.folder().join("deploy"));
+    let nowhere = run(deploy.args(["--no-build", "root@server.invalid"]));
+    told(&nowhere, "There is no host called server.invalid", "server.invalid");
+    for arguments in [&[][..], &["--bulid", "host"], &["a", "b"], &["--dir", "a b", "host"]] {
+        let mut deploy = Command::new(stack.folder().join("deploy"));
+        assert_eq!(run(deploy.args(arguments)).code, Some(2), "{arguments:?}");
+    }
+}

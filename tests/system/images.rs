@@ -1,0 +1,175 @@
+//! The images and what their containers may do, by what the engine and the kernel say.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+
+use harness::Stack;
+use harness::run;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::machine::SERVICES;
+use crate::machine::container;
+use crate::machine::inspect;
+
+/// One container of each service, and its name.
+fn all(stack: &Stack) -> Vec<(&'static str, Value)> {
+    let containers = SERVICES.map(|service| container(stack.project(), service));
+    let inspected = containers.iter().map(|container| inspect("container", container));
+    SERVICES.into_iter().zip(inspected).collect()
+}
+
+/// The image of a service.
+fn image(container: &Value) -> Value {
+    inspect("image", container["Image"].as_str().unwrap())
+}
+
+/// A file as a container's main process sees it.
+fn inside(container: &Value, path: &str) -> PathBuf {
+    let process = container["State"]["Pid"].as_u64().unwrap();
+    PathBuf::from(format!("/proc/{process}/root{path}"))
+}
+
+#[test]
+fn an_image_is_small() {
+    let stack = Stack::from_env();
+    for (service, container) in all(&stack) {
+        let bytes_max = if service == "say" { 15_000_000 } else { 10_000_000 };
+        let bytes = image(&container)["Size"].as_u64().unwrap();
+        assert!(bytes <= bytes_max, "{service}: {bytes} bytes");
+    }
+}
+
+#[test]
+fn an_image_holds_its_binary_and_its_licence() {
+    let stack = Stack::from_env();
+    for (service, container) in all(&stack) {
+        let mut export = Command::new("docker");
+        export.args(["export", container["Id"].as_str().unwrap()]).stdout(Stdio::piped());
+        let mut export = export.spawn().unwrap();
+        let mut list = Command::new("tar");
+        let list = run(list.arg("--list").stdin(export.stdout.take().unwrap())).success().text();
+        assert!(export.wait().unwrap().success());
+        // What the engine mounts into every container.
+        let mounted = ["dev/", "etc/", "proc/", "sys/", ".dockerenv"];
+        let names = list.lines().filter(|name| !mounted.iter().any(|at| name.starts_with(at)));
+        let names: BTreeSet<&str> = names.collect();
+        let mut expected = BTreeSet::from([service, "LICENSE"]);
+        if service == "gateway" {
+            expected.insert("certs/");
+        }
+        assert_eq!(names, expected);
+    }
+}
+
+#[test]
+fn an_image_says_what_it_is() {
+    let stack = Stack::from_env();
+    let manifest = fs::read_to_string(stack.folder().join("Cargo.toml")).unwrap();
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = "));
+    let version = version.unwrap().trim_matches('"');
+    for (service, container) in all(&stack) {
+        let image = image(&container);
+        let label = |name: &str| {
+            let name = format!("org.opencontainers.image.{name}");
+            image["Config"]["Labels"][&name].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(label("title"), format!("hubbub/{service}"));
+        assert_eq!(label("version"), version, "{service}");
+        assert!(label("source").starts_with("https://"), "{service}");
+        assert!(!label("description").is_empty(), "{service}");
+        let licence = if service == "say" { "GPL-3.0-or-later" } else { "MIT" };
+        assert_eq!(label("licenses"), licence, "{service}");
+        let revision = label("revision");
+        let revision = revision.trim_end_matches("-dirty");
+        assert_eq!(revision.len(), 40, "{service}: {revision:?} is no commit");
+        if service == "say" {
+            assert!(label("description").contains("ource"), "where is the engine's source?");
+        }
+        assert_eq!(image["Config"]["User"], "65532:65532", "{service}");
+        assert_eq!(image["Config"]["Entrypoint"], json!([format!("/{service}")]));
+        assert_eq!(
+            image["Config"]["Healthcheck"]["Test"],
+            json!(["CMD", format!("/{service}"), "healthcheck"])
+        );
+    }
+}
+
+#[test]
+fn a_container_has_no_privileges_and_has_limits() {
+    let stack = Stack::from_env();
+    for (service, container) in all(&stack) {
+        let host = &container["HostConfig"];
+        assert_eq!(container["Config"]["User"], "65532:65532", "{service}");
+        assert_eq!(host["ReadonlyRootfs"], true, "{service}");
+        assert_eq!(host["CapDrop"], json!(["ALL"]), "{service}");
+        assert!(host["CapAdd"].is_null(), "{service}");
+        assert_eq!(host["SecurityOpt"], json!(["no-new-privileges:true"]), "{service}");
+        assert_eq!(host["Privileged"], false, "{service}");
+        assert_eq!(host["RestartPolicy"]["Name"], "unless-stopped", "{service}");
+        assert_eq!(host["LogConfig"]["Config"]["max-size"], "10m", "{service}");
+        let within = |field: &str, least: i64, most: i64| {
+            let value = host[field].as_i64().unwrap_or_default();
+            assert!((least..=most).contains(&value), "{service}: {field} = {value}");
+        };
+        within("Memory", 16 << 20, 512 << 20);
+        within("PidsLimit", 8, 512);
+        within("NanoCpus", 1, 64_000_000_000);
+        let mounts = container["Mounts"].as_array().unwrap();
+        let mounts: Vec<_> = mounts.iter().map(|mount| mount["Destination"].as_str()).collect();
+        let expected = if service == "gateway" { vec![Some("/certs")] } else { Vec::new() };
+        assert_eq!(mounts, expected, "{service}");
+    }
+}
+
+#[test]
+fn the_kernel_agrees() {
+    let stack = Stack::from_env();
+    for (service, container) in all(&stack) {
+        let process = container["State"]["Pid"].as_u64().unwrap();
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(field("Uid:"), "65532 65532 65532 65532", "{service}");
+        assert_eq!(field("Gid:"), "65532 65532 65532 65532", "{service}");
+        assert_eq!(field("NoNewPrivs:"), "1", "{service}");
+        for capabilities in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(field(capabilities), "0000000000000000", "{service}: {capabilities}");
+        }
+    }
+}
+
+/// Even root, who writes here through the container's own mounts, is refused.
+#[test]
+fn the_root_file_system_cannot_be_written() {
+    let stack = Stack::from_env();
+    for (service, container) in all(&stack) {
+        for path in ["/written".to_owned(), format!("/{service}"), "/LICENSE".to_owned()] {
+            let error = fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(inside(&container, &path))
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem, "{service}: {path}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_private_key_of_the_ca_is_for_the_gateway_only() {
+    use std::os::unix::fs::MetadataExt;
+    let stack = Stack::from_env();
+    let gateway = inspect("container", &container(stack.project(), "gateway"));
+    let mode = |path: &str| {
+        let metadata = fs::metadata(inside(&gateway, path)).unwrap();
+        (metadata.uid(), metadata.mode() & 0o777)
+    };
+    assert_eq!(mode("/certs/ca/root.key"), (65532, 0o600));
+    assert_eq!(mode("/certs/ca/root.crt"), (65532, 0o644));
+}

@@ -1,0 +1,188 @@
+//! The stack in use: four containers, replicas, one that dies, and a CA that stays.
+
+use std::fs;
+use std::time::Duration;
+use std::time::Instant;
+
+use harness::Stack;
+use harness::get;
+use serde_json::Value;
+
+use crate::machine::Project;
+use crate::machine::SERVICES;
+use crate::machine::address;
+use crate::machine::container;
+use crate::machine::containers;
+use crate::machine::docker;
+use crate::machine::inspect;
+
+#[test]
+fn four_containers_are_healthy() {
+    let stack = Stack::from_env();
+    let listed = stack.compose(&["ps", "--format", "{{.Service}} {{.Health}}"]).text();
+    let mut listed: Vec<&str> = listed.lines().collect();
+    listed.sort_unstable();
+    assert_eq!(listed, ["dice healthy", "gateway healthy", "hub healthy", "say healthy"]);
+}
+
+#[test]
+fn curl_gets_a_die_over_both_versions_of_http() {
+    let stack = Stack::from_env();
+    for (option, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let write_out = "%{http_version} %{http_code}";
+        let output = stack.curl("/dice", &[option, "--write-out", write_out]).success().text();
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), 6, "{output}");
+        assert_eq!((lines[0], lines[4]), (" -----", " -----"), "{output}");
+        let body = &lines[1..4];
+        assert!(body.iter().all(|line| line.starts_with('|') && line.ends_with('|')), "{output}");
+        assert_eq!(lines[5], format!("{version} 200"));
+    }
+}
+
+/// How many dice a container has thrown, by its own count.
+fn thrown(address: &str) -> f64 {
+    let metrics = get(&format!("http://{address}:8080/metrics"), &[]);
+    let lines = metrics.text().lines().filter(|line| line.starts_with("dice_thrown_total{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// Puts the number of dice containers back when dropped.
+struct Scaled<'a>(&'a Stack);
+
+impl<'a> Scaled<'a> {
+    fn to(stack: &'a Stack, count: u8) -> Self {
+        scale_dice(stack, count);
+        Self(stack)
+    }
+}
+
+impl Drop for Scaled<'_> {
+    fn drop(&mut self) {
+        scale_dice(self.0, 1);
+    }
+}
+
+fn scale_dice(stack: &Stack, count: u8) {
+    let scale = format!("dice={count}");
+    stack.compose(&["up", "--detach", "--no-build", "--no-recreate", "--scale", &scale]);
+}
+
+#[test]
+fn three_dice_share_the_throws_within_three_seconds() {
+    let stack = Stack::from_env();
+    let _scaled = Scaled::to(&stack, 3);
+    let started = Instant::now();
+    let addresses: Vec<String> =
+        containers(stack.project(), "dice").iter().map(|id| address(id)).collect();
+    assert_eq!(addresses.len(), 3);
+    let throw = |count: u32| {
+        let path = format!("/dice?[1-{count}]");
+        let _ = stack.curl(&path, &["--fail", "--output", "/dev/null"]).success();
+    };
+    let counts = || -> Vec<f64> { addresses.iter().map(|address| thrown(address)).collect() };
+
+    let before = counts();
+    let joined = |now: &[f64]| now.iter().zip(&before).all(|(now, before)| now > before);
+    loop {
+        throw(20);
+        if joined(&counts()) {
+            break;
+        }
+        let passed = started.elapsed();
+        assert!(passed < Duration::from_secs(3), "{before:?} {:?} after {passed:?}", counts());
+    }
+
+    let before = counts();
+    throw(300);
+    for (now, before) in counts().iter().zip(before) {
+        // A third would be 100.
+        assert!(now - before >= 50.0, "one of three dice threw {} of 300", now - before);
+    }
+}
+
+#[test]
+fn a_killed_say_is_a_503_problem_and_then_speech_again() {
+    let stack = Stack::from_env();
+    let gateway = container(stack.project(), "gateway");
+    let say = container(stack.project(), "say");
+    let started_at = || inspect("container", &gateway)["State"]["StartedAt"].clone();
+    let gateway_started_at = started_at();
+    // New words each time: neither cache nor luck answers for a dead container.
+    let mut asked = 0;
+    let mut ask = || {
+        asked += 1;
+        let path = format!("/say/word%20{asked}");
+        let write_out = "\n%{http_code} %{content_type}";
+        let json = ["--header", "Accept: application/json, audio/wav", "--compressed"];
+        let output = stack.curl(&path, &[&json[..], &["--write-out", write_out]].concat());
+        let status = output.text().lines().last().unwrap_or_default().to_owned();
+        (output, status)
+    };
+
+    let (output, status) = ask();
+    assert_eq!(status, "200 audio/wav", "{}", output.text());
+    docker(&["kill", &say]);
+    let _revived = Revived(&say);
+    let (output, status) = ask();
+    assert_eq!(status, "503 application/problem+json", "{}", output.text());
+    let text = output.text();
+    let problem: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(problem["status"], 503);
+    // The others do not notice.
+    let _ = stack.curl("/dice", &["--fail"]).success();
+
+    docker(&["start", &say]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        // The gateway holds a request for a while before it gives up: each turn waits for it.
+        let (output, status) = ask();
+        if status == "200 audio/wav" {
+            assert!(output.stdout.starts_with(b"RIFF"));
+            break;
+        }
+        assert!(status.starts_with("503 "), "{status}");
+        assert!(Instant::now() < deadline, "say runs again and the gateway still says {status}");
+    }
+    assert_eq!(started_at(), gateway_started_at, "the gateway was restarted");
+}
+
+/// Starts a container when dropped, so that a failed test leaves a whole stack to the next one.
+struct Revived<'a>(&'a str);
+
+impl Drop for Revived<'_> {
+    fn drop(&mut self) {
+        docker(&["start", self.0]);
+    }
+}
+
+#[test]
+fn a_second_up_changes_nothing() {
+    let stack = Stack::from_env();
+    let running = || SERVICES.map(|service| container(stack.project(), service));
+    let (before, ca) = (running(), fs::read(stack.ca()).unwrap());
+    let scratch = tempfile::tempdir().unwrap();
+    let fresh = scratch.path().join("ca.pem");
+    let mut up = std::process::Command::new(stack.folder().join("up"));
+    let up = harness::run(up.args(["--no-build", "--ca"]).arg(&fresh)).success();
+    assert!(up.text().contains(stack.https()), "{}", up.text());
+    assert_eq!(fs::read(fresh).unwrap(), ca);
+    assert_eq!(running(), before, "containers were made anew");
+}
+
+#[test]
+fn the_ca_outlives_down() {
+    let stack = Stack::from_env();
+    let project = Project::new(&stack, "hubbub-test-down");
+    let _ = project.up(&[]).success();
+    let ca = fs::read(project.ca()).unwrap();
+    assert!(ca.starts_with(b"-----BEGIN CERTIFICATE-----"));
+    assert_ne!(ca, fs::read(stack.ca()).unwrap(), "two stacks share a CA");
+    assert_eq!(project.curl("/dice").success().text().lines().count(), 5);
+
+    project.down(&[]);
+    assert!(containers("hubbub-test-down", "gateway").is_empty());
+    let _ = project.up(&[]).success();
+    assert_eq!(fs::read(project.ca()).unwrap(), ca);
+    assert_eq!(project.curl("/dice").success().text().lines().count(), 5);
+}

@@ -1,0 +1,300 @@
+//! Bodies, passed on piece by piece: the request's towards the upstream, the response's towards
+//! the client. Nothing is collected; a piece is asked for when the other side has room.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
+
+use bytes::Buf;
+use bytes::Bytes;
+use http_body::Frame;
+use http_body::SizeHint;
+use hyper::body::Body;
+use hyper::body::Incoming;
+use prometheus::IntCounter;
+use tokio::time::Sleep;
+
+use crate::account::Account;
+use crate::pool::Lease;
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("no byte came for {} s", .0.as_secs())]
+    Idle(Duration),
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+}
+
+/// Runs while nothing comes, and only then costs a timer.
+#[derive(Debug)]
+struct Patience {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None }
+    }
+
+    /// Something came.
+    fn renew(&mut self) {
+        self.sleep = None;
+    }
+
+    /// Nothing came; ready when that has been so for too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
+        let limit = self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(sleep.as_mut().poll(context));
+        Poll::Ready(BodyError::Idle(limit))
+    }
+}
+
+/// A request's body on its way to the upstream. A clone shares it: when the first try failed
+/// before anything was read, the clone goes with the second.
+#[derive(Clone, Debug, Default)]
+pub struct Upload(Option<Arc<Mutex<Source>>>);
+
+#[derive(Debug)]
+struct Source {
+    body: Incoming,
+    patience: Patience,
+    bytes: IntCounter,
+    progress: Progress,
+}
+
+/// How far an upload is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// True once a byte was read: it cannot be sent again.
+    pub begun: bool,
+    /// True when nothing is left to send.
+    pub ended: bool,
+    /// Frames passed on.
+    pub frames: u64,
+    /// True while the client is to send the next one.
+    pub waiting: bool,
+    /// What the client did wrong, if it did.
+    pub fault: Option<Fault>,
+}
+
+/// How a client's body failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It stopped sending.
+    Idle,
+    /// It broke off, or its framing was wrong.
+    Broken,
+}
+
+impl Upload {
+    /// The body of a request; empty ones cost nothing.
+    pub fn new(body: Incoming, idle: Duration, bytes: IntCounter) -> Self {
+        if body.is_end_stream() {
+            return Self(None);
+        }
+        let progress = Progress::default();
+        let source = Source { body, patience: Patience::new(idle), bytes, progress };
+        Self(Some(Arc::new(Mutex::new(source))))
+    }
+
+    /// True when there is no body.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        match &self.0 {
+            None => Progress { ended: true, ..Progress::default() },
+            Some(source) => lock(source).progress,
+        }
+    }
+}
+
+/// Sections under this lock are short and never await; a panic in one ends only its request.
+fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
+    source.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(source) = &self.0 else { return Poll::Ready(None) };
+        let source = &mut *lock(source);
+        match Pin::new(&mut source.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                source.patience.renew();
+                source.progress.begun = true;
+                source.progress.waiting = false;
+                source.progress.frames += 1;
+                source.progress.ended = source.body.is_end_stream();
+                if let Some(data) = frame.data_ref() {
+                    source.bytes.inc_by(data.remaining() as u64);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                source.progress.begun = true;
+                source.progress.fault = Some(Fault::Broken);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                source.progress.ended = true;
+                source.progress.waiting = false;
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                source.progress.waiting = true;
+                let error = ready!(source.patience.poll(context));
+                source.progress.fault = Some(Fault::Idle);
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| lock(source).body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(source) => lock(source).body.size_hint(),
+        }
+    }
+}
+
+/// The body of an answer, with what has to happen when it ends.
+#[derive(Debug)]
+pub struct Download {
+    content: Content,
+    /// Written when this is dropped; `None` when a tunnel writes it later.
+    account: Option<Account>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// The gateway's own words.
+    Own(Bytes),
+    /// An upstream's.
+    Relayed(Box<Relayed>),
+}
+
+#[derive(Debug)]
+struct Relayed {
+    body: Incoming,
+    patience: Patience,
+    /// The connection, to be used again once the answer is whole.
+    lease: Option<Lease>,
+}
+
+impl Download {
+    /// What the gateway itself says.
+    pub fn own(text: impl Into<Bytes>, account: Option<Account>) -> Self {
+        Self { content: Content::Own(text.into()), account }
+    }
+
+    /// An upstream's answer over `lease`.
+    pub fn relayed(body: Incoming, lease: Lease, idle: Duration, account: Account) -> Self {
+        let mut lease = Some(lease);
+        if body.is_end_stream()
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+        let relayed = Relayed { body, patience: Patience::new(idle), lease };
+        Self { content: Content::Relayed(Box::new(relayed)), account: Some(account) }
+    }
+}
+
+impl Relayed {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Pending => {
+                let error = ready!(self.patience.poll(context));
+                self.lease = None;
+                return Poll::Ready(Some(Err(error)));
+            }
+            Poll::Ready(frame) => frame,
+        };
+        self.patience.renew();
+        match &frame {
+            Some(Err(_)) => self.lease = None,
+            None | Some(Ok(_)) => {
+                if (frame.is_none() || self.body.is_end_stream())
+                    && let Some(lease) = self.lease.take()
+                {
+                    lease.give_back();
+                }
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if let (Content::Relayed(relayed), Some(account)) = (&self.content, &mut self.account)
+            && !relayed.body.is_end_stream()
+        {
+            account.broke("the client went away");
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { content, account } = self.get_mut();
+        let frame = match content {
+            Content::Own(text) if text.is_empty() => None,
+            Content::Own(text) => Some(Ok(Frame::data(std::mem::take(text)))),
+            Content::Relayed(relayed) => ready!(relayed.poll_frame(context)),
+        };
+        match (&frame, account) {
+            (Some(Ok(frame)), Some(account)) => {
+                if let Some(data) = frame.data_ref() {
+                    account.sent(data.len());
+                }
+            }
+            (Some(Err(error)), Some(account)) => account.broke(error),
+            _ => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(text) => text.is_empty(),
+            Content::Relayed(relayed) => relayed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(text) => SizeHint::with_exact(text.len() as u64),
+            Content::Relayed(relayed) => relayed.body.size_hint(),
+        }
+    }
+}

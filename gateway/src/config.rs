@@ -1,0 +1,249 @@
+//! Settings of the gateway, each read from `GATEWAY__<FIELD>`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::forwarded::Trusted;
+use crate::route::Routes;
+
+/// Settings; times are whole seconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The name (or address) that the private certificate is for, with everything below it.
+    pub domain: Domain,
+    /// Where plain HTTP is redirected to HTTPS.
+    pub http: SocketAddr,
+    /// Where HTTPS is served.
+    pub https: SocketAddr,
+    /// Where `/healthz` and `/metrics` of the gateway itself are, in plain HTTP.
+    pub admin: SocketAddr,
+    /// Folder of the certificates.
+    pub certs: PathBuf,
+    /// `[HOST]/PREFIX=http://NAME:PORT`, whitespace separated.
+    pub routes: Routes,
+    /// The port of HTTPS as clients see it; redirects name it.
+    pub public_https_port: u16,
+    /// Who knows this may read `https://DOMAIN/metrics`; empty: nobody.
+    pub metrics_token: Secret,
+    /// Addresses and CIDRs of proxies in front, whose forwarding fields are believed.
+    pub trusted_proxies: Trusted,
+    /// Time for what runs to finish after SIGTERM.
+    pub drain_s: u64,
+    /// How long a request waits for a replica when none is live.
+    pub hold_s: u64,
+    /// Threads that serve; 0 takes one per core.
+    pub threads: usize,
+    /// Most connections of clients at once; more wait in the kernel.
+    pub connections_max: usize,
+    /// Most requests at once; more are answered 503.
+    pub requests_max: usize,
+    /// Time for a TLS handshake.
+    pub handshake_s: u64,
+    /// Time for a request's head, and for a connection between two requests.
+    pub header_s: u64,
+    /// Time for a TCP connection to a replica.
+    pub connect_s: u64,
+    /// Time for the head of an upstream's answer, counted anew while the request's body moves.
+    pub answer_s: u64,
+    /// Time without a byte after which a body, either way, is given up.
+    pub idle_s: u64,
+    /// How long a connection to a replica is kept unused: less than the services keep theirs.
+    pub pool_idle_s: u64,
+    /// How long a certificate of the private CA is valid; renewed after two thirds.
+    pub certificate_life_s: u64,
+}
+
+/// 90 days: the longest life of a leaf, in seconds.
+pub const CERTIFICATE_LIFE_MAX_S: u64 = 90 * 24 * 3600;
+
+impl Default for Config {
+    fn default() -> Self {
+        let any = |port: u16| SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+        Self {
+            domain: Domain("localhost".to_owned()),
+            http: any(8080),
+            https: any(8443),
+            admin: any(9000),
+            certs: "/certs".into(),
+            routes: Routes::default(),
+            public_https_port: 443,
+            metrics_token: Secret::default(),
+            trusted_proxies: Trusted::default(),
+            drain_s: 8,
+            hold_s: 10,
+            threads: 0,
+            connections_max: 4096,
+            requests_max: 4096,
+            handshake_s: 10,
+            header_s: 30,
+            connect_s: 2,
+            answer_s: 60,
+            idle_s: 120,
+            pool_idle_s: 4,
+            certificate_life_s: CERTIFICATE_LIFE_MAX_S,
+        }
+    }
+}
+
+impl chassis::Settings for Config {
+    fn health_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.routes.is_empty() {
+            return Err("routes: there is none; write for example /=http://hub:8080".to_owned());
+        }
+        for (key, value, least, most) in [
+            ("connections_max", self.connections_max as u64, 1, 1_000_000),
+            ("requests_max", self.requests_max as u64, 1, 1_000_000),
+            ("threads", self.threads as u64, 0, 1024),
+            ("drain_s", self.drain_s, 0, 3600),
+            ("hold_s", self.hold_s, 0, 3600),
+            ("handshake_s", self.handshake_s, 1, 3600),
+            ("header_s", self.header_s, 1, 3600),
+            ("connect_s", self.connect_s, 1, 3600),
+            ("answer_s", self.answer_s, 1, 86_400),
+            ("idle_s", self.idle_s, 1, 86_400),
+            ("pool_idle_s", self.pool_idle_s, 0, 3600),
+            ("public_https_port", u64::from(self.public_https_port), 1, 65_535),
+            ("certificate_life_s", self.certificate_life_s, 3, CERTIFICATE_LIFE_MAX_S),
+        ] {
+            if value < least || value > most {
+                return Err(format!("{key}: {value} is not from {least} to {most}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Threads that serve.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+
+    /// [`Self::drain_s`] as a duration.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_s)
+    }
+}
+
+/// A host name in lower case, or an IP address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Domain(String);
+
+impl Domain {
+    /// As text: a name in lower case, or an address without brackets.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let name = text.trim().trim_end_matches('.').to_ascii_lowercase();
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+        };
+        // One label less than a name may have: `*.` goes in front of it (RFC 1035 §2.3.4).
+        let fits = name.len() <= 251 && name.split('.').all(label);
+        match fits || name.parse::<IpAddr>().is_ok() {
+            true => Ok(Self(name)),
+            false => Err(format!("`{text}` is not a domain name such as example.org")),
+        }
+    }
+}
+
+/// A text that is never written to a log.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(Option<String>);
+
+impl Secret {
+    /// The text, unless it is empty.
+    pub fn reveal(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(if self.0.is_some() { "set" } else { "unset" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::Settings as _;
+
+    use super::*;
+
+    fn routed() -> Config {
+        Config { routes: "/=http://hub:8080".parse().unwrap(), ..Config::default() }
+    }
+
+    #[test]
+    fn the_defaults_need_only_a_route() {
+        assert_eq!(routed().check(), Ok(()));
+        assert!(Config::default().check().unwrap_err().starts_with("routes:"));
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_named() {
+        let config = Config { certificate_life_s: CERTIFICATE_LIFE_MAX_S + 1, ..routed() };
+        assert!(config.check().unwrap_err().starts_with("certificate_life_s:"));
+        let config = Config { header_s: 0, ..routed() };
+        assert!(config.check().unwrap_err().starts_with("header_s:"));
+    }
+
+    #[test]
+    fn a_domain_is_a_name_or_an_address() {
+        for (text, expected) in [
+            ("localhost", Some("localhost")),
+            ("Example.ORG.", Some("example.org")),
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("", None),
+            ("a..b", None),
+            ("../x", None),
+            ("a/b", None),
+            ("-a.org", None),
+            ("*.org", None),
+            ("a b", None),
+        ] {
+            let domain = Domain::try_from(text.to_owned()).ok();
+            assert_eq!(domain.as_ref().map(Domain::as_str), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let secret = Secret::from("hunter2".to_owned());
+        assert_eq!(secret.reveal(), Some("hunter2"));
+        assert!(!format!("{secret:?}").contains("hunter2"));
+        assert_eq!(Secret::from(" ".to_owned()).reveal(), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Finds a request a connection to a live replica, and lets it wait a bounded time for one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use tokio::time::Instant;
+
+use crate::pool::Lease;
+use crate::replica;
+use crate::replica::DOUBT;
+use crate::replica::Upstream;
+use crate::shared::Thread;
+
+/// No replica was live for as long as a request may wait.
+#[derive(Debug)]
+pub struct NoneLive;
+
+/// A connection to one of the live replicas of `upstream`: a used one where there is one.
+///
+/// # Errors
+///
+/// [`NoneLive`] after the time that a request may wait.
+pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, NoneLive> {
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    // Made when there is nothing to do but to wait, before looking once more: no change is missed.
+    let mut waiting = None;
+    loop {
+        let replicas = upstream.replicas();
+        let draw = |most| rand::random_range(0..most);
+        if let Some(replica) = replica::choose(&replicas, &tried, replica::now_ms(), draw) {
+            if let Some(lease) = thread.pool.reuse(&replica) {
+                return Ok(lease);
+            }
+            match thread.pool.connect(&replica).await {
+                Ok(lease) => {
+                    if replica.trust() {
+                        upstream.wake();
+                    }
+                    return Ok(lease);
+                }
+                Err(error) => {
+                    log::debug!("{} at {}: {error}", upstream.name, replica.address);
+                    upstream.metrics.connect_errors.inc();
+                    replica.doubt(replica::now_ms());
+                    upstream.ask.notify_one();
+                    tried.push(replica.address);
+                }
+            }
+            continue;
+        }
+        tried.clear();
+        let Some((changes, deadline, _)) = &mut waiting else {
+            let shared = &thread.shared;
+            upstream.metrics.held.inc();
+            // Nobody may have asked since the last replica went.
+            upstream.ask.notify_one();
+            let deadline = Instant::now() + Duration::from_secs(shared.config.hold_s);
+            waiting = Some((upstream.watch(), deadline, Held::new(&shared.metrics.held)));
+            continue;
+        };
+        tokio::select! {
+            // New addresses, or a replica in doubt is well again.
+            _ = changes.changed() => {}
+            // A replica in doubt may be tried: one of those who wait will.
+            () = tokio::time::sleep(DOUBT), if !replicas.is_empty() => {}
+            () = tokio::time::sleep_until(*deadline) => return Err(NoneLive),
+        }
+    }
+}
+
+/// Counts one request that waits.
+struct Held(IntGauge);
+
+impl Held {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

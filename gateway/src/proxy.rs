@@ -1,0 +1,249 @@
+//! One request in, one request out, one response back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::Uri;
+use http::Version;
+use http::header;
+use http::request::Parts;
+use hyper::body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::account::Account;
+use crate::account::InFlight;
+use crate::answer::Failure;
+use crate::body::Download;
+use crate::body::Upload;
+use crate::exchange;
+use crate::exchange::Outgoing;
+use crate::forwarded;
+use crate::hop;
+use crate::policy;
+use crate::policy::Refusal;
+use crate::scrape;
+use crate::shared::Connection;
+use crate::tunnel;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request id that is passed on.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// When to come back after there were too many requests at once, in seconds.
+const CROWDED_RETRY_AFTER_S: u64 = 1;
+
+/// Answers one request of a client.
+pub async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Response<Download> {
+    let (mut parts, body) = request.into_parts();
+    connection.requests.fetch_add(1, Ordering::Relaxed);
+    let shared = Arc::clone(connection.shared());
+    let in_flight = InFlight::new(&shared.metrics.in_flight);
+    let crowded = in_flight.count() > shared.config.requests_max;
+    let mut account = Account::open(
+        parts.method.clone(),
+        parts.uri.path().to_owned(),
+        connection.peer.address,
+        connection.negotiated,
+        Arc::clone(&shared.no_route),
+        in_flight,
+    );
+    account.request_id = request_id(&mut parts.headers);
+    let accept = parts.headers.get(header::ACCEPT).cloned();
+    let http1 = parts.version != Version::HTTP_2;
+    let served = match crowded {
+        false => serve(&connection, parts, body, &mut account).await,
+        true => Err(too_many()),
+    };
+    let served = served.unwrap_or_else(|failure| {
+        if let Failure::Refused(refusal) = &failure {
+            log::debug!("refused a request of {}: {refusal}", connection.peer.address);
+        }
+        Served::Own(failure.response(accept.as_ref(), http1))
+    });
+    let request_id = account.request_id.clone();
+    let mut response = match served {
+        Served::Own(response) => {
+            let (head, text) = response.into_parts();
+            account.status = head.status;
+            Response::from_parts(head, Download::own(text, Some(account)))
+        }
+        Served::Relayed(response) => {
+            let (head, (body, lease)) = response.into_parts();
+            account.status = head.status;
+            let idle = Duration::from_secs(shared.config.idle_s);
+            Response::from_parts(head, Download::relayed(body, lease, idle, account))
+        }
+        Served::Tunnel(head, tunnel) => {
+            account.status = head.status();
+            tokio::spawn(tunnel.run(connection, account));
+            head.map(|()| Download::own(Bytes::new(), None))
+        }
+    };
+    response.headers_mut().insert(REQUEST_ID.clone(), request_id);
+    response
+}
+
+/// How a request is answered.
+enum Served {
+    Own(Response<Bytes>),
+    Relayed(Response<(Incoming, crate::pool::Lease)>),
+    Tunnel(Response<()>, tunnel::Tunnel),
+}
+
+async fn serve(
+    connection: &Arc<Connection>,
+    mut parts: Parts,
+    body: Incoming,
+    account: &mut Account,
+) -> Result<Served, Failure> {
+    let shared = connection.shared();
+    framing(connection, &parts)?;
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        let detail = format!("{} is not served here", parts.method);
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, detail));
+    }
+    account.host = policy::host(&parts.uri, &parts.headers)?;
+    policy::path(parts.uri.path())?;
+    let asked = hop::remove(&mut parts.headers);
+    if policy::is_internal(parts.uri.path()) {
+        account.route(&shared.metrics_route);
+        return scrape::answer(connection, &account.host, &parts).await.map(Served::Own);
+    }
+    let Some((index, route)) = shared.config.routes.find(&account.host, parts.uri.path()) else {
+        let detail = format!(
+            "no route for {}{}; GATEWAY__ROUTES has one line for each",
+            account.host,
+            parts.uri.path(),
+        );
+        return Err(Failure::new(StatusCode::NOT_FOUND, detail));
+    };
+    let metrics = &shared.routes[index];
+    account.route(metrics);
+    let upstream = &shared.upstreams[route.upstream];
+    account.upstream.clone_from(&upstream.name);
+    let idle = Duration::from_secs(shared.config.idle_s);
+    let upload = Upload::new(body, idle, metrics.request_bytes.clone());
+
+    account.client = outgoing_headers(&mut parts, connection, &upload, asked)?;
+    parts.headers.insert(REQUEST_ID.clone(), account.request_id.clone());
+    let websocket =
+        asked.websocket && parts.version == Version::HTTP_11 && parts.method == Method::GET;
+    let client_side = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
+    if client_side.is_some() {
+        upgrade_fields(&mut parts.headers);
+    }
+    let target = parts.uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
+    let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, upload };
+    let (response, lease) = exchange::exchange(&connection.thread, upstream, outgoing).await?;
+
+    let (mut head, body) = response.into_parts();
+    hop::remove(&mut head.headers);
+    head.headers.remove(header::SERVER);
+    head.version = Version::HTTP_11;
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Served::Relayed(Response::from_parts(head, (body, lease))));
+    }
+    match (client_side, head.extensions.remove::<OnUpgrade>()) {
+        (Some(client), Some(upstream)) => {
+            upgrade_fields(&mut head.headers);
+            let tunnel = tunnel::Tunnel { client, upstream, lease };
+            Ok(Served::Tunnel(Response::from_parts(head, ()), tunnel))
+        }
+        // Nobody asked for it: the answer makes no sense.
+        _ => Err(Failure::new(StatusCode::BAD_GATEWAY, "the service switched protocols unasked")),
+    }
+}
+
+/// One message, one framing.
+fn framing(connection: &Connection, parts: &Parts) -> Result<(), Refusal> {
+    match &connection.screen {
+        // A panic under this lock ends only its connection.
+        Some(screen) => screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).verdict(),
+        None => {
+            let lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter().count();
+            if lengths > 1 { Err(Refusal::ContentLength) } else { Ok(()) }
+        }
+    }
+}
+
+/// Makes the fields of a client's request those of the gateway's, and says who asks.
+fn outgoing_headers(
+    parts: &mut Parts,
+    connection: &Connection,
+    upload: &Upload,
+    asked: hop::Asked,
+) -> Result<IpAddr, Refusal> {
+    let headers = &mut parts.headers;
+    let host = match headers.get(header::HOST) {
+        Some(host) => host.clone(),
+        None => {
+            let authority = parts.uri.authority().ok_or(Refusal::HostCount)?;
+            HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::HostForm)?
+        }
+    };
+    let trusted = &connection.shared().config.trusted_proxies;
+    let client = forwarded::rewrite(headers, &connection.peer, &host, trusted);
+    // Even when `Connection` named it.
+    headers.insert(header::HOST, host);
+    // The gateway itself says 100 once the upstream takes the body.
+    headers.remove(header::EXPECT);
+    if parts.version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    if asked.trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    if !upload.is_empty() && upload.size_hint().exact().is_none() {
+        // hyper leaves this out for methods whose bodies mean nothing, and the body with it.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    Ok(client)
+}
+
+/// HTTP/2 may cut `Cookie` into several fields; HTTP/1 has one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
+fn upgrade_fields(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// The client's request id where it is a sane one, else a new one.
+fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    let sane = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        let fits = |c: &u8| c.is_ascii_alphanumeric() || b"-_.:/+=".contains(c);
+        !bytes.is_empty() && bytes.len() <= REQUEST_ID_BYTES_MAX && bytes.iter().all(fits)
+    };
+    let given = headers.remove(&REQUEST_ID).filter(sane);
+    given.unwrap_or_else(|| {
+        HeaderValue::from_str(&chassis::random_id())
+            .unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}
+
+fn too_many() -> Failure {
+    let detail = "too many requests at once; try again in a moment";
+    Failure::Problem(chassis::Problem::new(503, detail).with_retry_after(CROWDED_RETRY_AFTER_S))
+}

@@ -1,0 +1,100 @@
+//! Asks DNS for all addresses of the upstreams, again and again, whatever the TTL says: Docker's
+//! is 600 s, and a container lives shorter than that.
+
+use std::io;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::replica::Upstream;
+use crate::route::Place;
+
+/// Between two questions, counted from the answer.
+const PAUSE: Duration = Duration::from_millis(1500);
+
+/// Least time between two questions, however many requests want to know.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Failures of DNS itself in a row after which the last answer is no longer believed: another
+/// container may have the address by then.
+const FAILURES_MAX: u32 = 3;
+
+/// Keeps the replicas of `upstream` as DNS has them, until it is dropped.
+pub async fn keep(upstream: Arc<Upstream>) {
+    let mut failures = 0;
+    loop {
+        let mut addresses = Vec::new();
+        let mut unsure = false;
+        for place in &upstream.places {
+            match look_up(place).await {
+                Ok(found) => addresses.extend(found),
+                Err(error) if is_unsure(&error) => {
+                    log::debug!("{place}: {error}");
+                    unsure = true;
+                }
+                Err(error) => log::debug!("{place}: {error}"),
+            }
+        }
+        failures = if unsure { failures + 1 } else { 0 };
+        if !unsure || failures >= FAILURES_MAX {
+            addresses.sort_unstable();
+            addresses.dedup();
+            if upstream.update(&addresses) {
+                let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+                log::info!("{} has {} replicas: {}", upstream.name, list.len(), list.join(" "));
+            }
+        }
+        tokio::time::sleep(PAUSE_MIN).await;
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE - PAUSE_MIN) => {}
+            () = upstream.ask.notified() => {}
+        }
+    }
+}
+
+async fn look_up(place: &Place) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = place.name.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, place.port)]);
+    }
+    let found = tokio::net::lookup_host((question(&place.name), place.port)).await?;
+    Ok(found.collect())
+}
+
+/// The name as DNS is asked. A single label gets the dot that makes it absolute: otherwise, while
+/// the container is down, the search domain of the host may answer with a machine of its own.
+fn question(name: &str) -> String {
+    if name.contains('.') || name == "localhost" { name.to_owned() } else { format!("{name}.") }
+}
+
+/// True when DNS gave no answer, which is not the answer that there is no such name. The library
+/// tells these apart only in words (`EAI_AGAIN`, `EAI_SYSTEM`).
+fn is_unsure(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() || error.to_string().contains("Temporary failure")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_label_is_asked_as_absolute() {
+        assert_eq!(question("dice"), "dice.");
+        assert_eq!(question("localhost"), "localhost");
+        assert_eq!(question("dice.example.org"), "dice.example.org");
+    }
+
+    #[test]
+    fn no_answer_is_not_the_answer_no() {
+        let says = |text: &str| io::Error::other(format!("failed to lookup address: {text}"));
+        assert!(is_unsure(&says("Temporary failure in name resolution")));
+        assert!(!is_unsure(&says("Name or service not known")));
+        assert!(!is_unsure(&says("No address associated with hostname")));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_address_needs_no_dns() {
+        let place = Place { name: "::1".to_owned(), port: 80 };
+        assert_eq!(look_up(&place).await.unwrap(), ["[::1]:80".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,387 @@
+//! Judges the framing of HTTP/1 requests on the raw bytes, beside hyper and with the same parser.
+//!
+//! hyper reads a message with `Content-Length` and `Transfer-Encoding` as RFC 9112 §6.3 allows: it
+//! drops the length, and nothing behind it can tell that it was there. A proxy in front of us may
+//! have read it the other way, so such a message is refused (RFC 9112 §11.2). The screen follows
+//! the connection just far enough to find each head, and gives one verdict a request; when it
+//! cannot follow, there is no verdict, and a request without one is refused.
+
+use std::collections::VecDeque;
+use std::mem::MaybeUninit;
+
+use crate::policy::Refusal;
+
+/// Most field lines in one head; hyper is given the same limit.
+pub const FIELDS_MAX: usize = 100;
+
+/// Longest head, in bytes; hyper is given the same limit.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Requests that may be read ahead of their answers; hyper stops reading long before.
+const VERDICTS_MAX: usize = 1024;
+
+/// Follows the requests of one connection.
+#[derive(Debug, Default)]
+pub struct Screen {
+    state: State,
+    /// The beginning of a head whose end has not come yet.
+    partial: Vec<u8>,
+    verdicts: VecDeque<Result<(), Refusal>>,
+}
+
+/// What the next byte belongs to.
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Head,
+    Body(u64),
+    Chunked(Chunked),
+    /// Not HTTP/1.1 that can be followed: a tunnel, or garbage.
+    Lost,
+}
+
+/// Where in a chunked body (RFC 9112 §7.1), as strict as hyper.
+#[derive(Clone, Copy, Debug)]
+enum Chunked {
+    Size { size: u64, digits: bool },
+    Extension { size: u64 },
+    SizeEnd { size: u64 },
+    Data { left: u64 },
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerEnd,
+    End,
+}
+
+impl Screen {
+    /// The verdict on the next request, in order.
+    pub fn verdict(&mut self) -> Result<(), Refusal> {
+        self.verdicts.pop_front().unwrap_or(Err(Refusal::Unframed))
+    }
+
+    /// Looks at the bytes that came next.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            bytes = match &mut self.state {
+                State::Lost => return,
+                State::Head => self.head(bytes),
+                State::Body(left) => {
+                    let skip = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    *left -= skip as u64;
+                    if *left == 0 {
+                        self.state = State::Head;
+                    }
+                    &bytes[skip..]
+                }
+                State::Chunked(place) => match place.follow(bytes) {
+                    None => return self.lose(),
+                    Some((next, rest)) => {
+                        self.state = match next {
+                            Chunked::End => State::Head,
+                            next => State::Chunked(next),
+                        };
+                        rest
+                    }
+                },
+            };
+        }
+    }
+
+    /// Takes one head, or as much of it as there is; returns what comes after it.
+    fn head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.partial.is_empty() {
+            return match parse(bytes) {
+                Parsed::Head(length, framing) => {
+                    self.accept(framing);
+                    &bytes[length..]
+                }
+                Parsed::Partial => {
+                    self.partial.extend_from_slice(bytes);
+                    self.bound();
+                    &[]
+                }
+                Parsed::Bad => {
+                    self.lose();
+                    &[]
+                }
+            };
+        }
+        // A head ends with a line: without one more line end it is still not whole.
+        let before = self.partial.len();
+        self.partial.extend_from_slice(bytes);
+        if !bytes.contains(&b'\n') {
+            self.bound();
+            return &[];
+        }
+        match parse(&self.partial) {
+            Parsed::Head(length, framing) => {
+                self.partial = Vec::new();
+                self.accept(framing);
+                &bytes[length - before..]
+            }
+            Parsed::Partial => {
+                self.bound();
+                &[]
+            }
+            Parsed::Bad => {
+                self.lose();
+                &[]
+            }
+        }
+    }
+
+    fn accept(&mut self, framing: Result<Framing, Refusal>) {
+        if self.verdicts.len() >= VERDICTS_MAX {
+            return self.lose();
+        }
+        self.state = match framing {
+            Ok(Framing::Length(0)) => State::Head,
+            Ok(Framing::Length(length)) => State::Body(length),
+            Ok(Framing::Chunked) => State::Chunked(Chunked::Size { size: 0, digits: false }),
+            // The connection is closed after the refusal: nothing behind it is a request.
+            Err(_) => State::Lost,
+        };
+        self.verdicts.push_back(framing.map(|_| ()));
+    }
+
+    fn bound(&mut self) {
+        if self.partial.len() > HEAD_BYTES_MAX {
+            self.lose();
+        }
+    }
+
+    fn lose(&mut self) {
+        self.state = State::Lost;
+        self.partial = Vec::new();
+    }
+}
+
+impl Chunked {
+    /// One step or more through `bytes`; `None` when they are not a chunked body.
+    fn follow(self, bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (first, rest) = bytes.split_first()?;
+        let next = match self {
+            Self::Size { size, digits } => match first {
+                b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => {
+                    let digit = u64::from(char::from(*first).to_digit(16)?);
+                    let size = size.checked_mul(16)?.checked_add(digit)?;
+                    Self::Size { size, digits: true }
+                }
+                _ if !digits => return None,
+                b'\t' | b' ' | b';' => Self::Extension { size },
+                b'\r' => Self::SizeEnd { size },
+                _ => return None,
+            },
+            Self::Extension { size } => match first {
+                b'\r' => Self::SizeEnd { size },
+                b'\n' => return None,
+                _ => self,
+            },
+            Self::SizeEnd { size } => match (first, size) {
+                (b'\n', 0) => Self::TrailerStart,
+                (b'\n', left) => Self::Data { left },
+                _ => return None,
+            },
+            Self::Data { left } => {
+                let skip = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                let left = left - skip as u64;
+                let next = if left == 0 { Self::DataCr } else { Self::Data { left } };
+                return Some((next, &bytes[skip..]));
+            }
+            Self::DataCr => (*first == b'\r').then_some(Self::DataLf)?,
+            Self::DataLf => (*first == b'\n').then_some(Self::Size { size: 0, digits: false })?,
+            Self::TrailerStart => match first {
+                b'\r' => Self::TrailerEnd,
+                _ => Self::Trailer,
+            },
+            Self::Trailer => match first {
+                b'\n' => Self::TrailerStart,
+                _ => Self::Trailer,
+            },
+            Self::TrailerEnd => (*first == b'\n').then_some(Self::End)?,
+            Self::End => return None,
+        };
+        Some((next, rest))
+    }
+}
+
+/// How the body of a request is delimited.
+#[derive(Debug, PartialEq, Eq)]
+enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+enum Parsed {
+    Head(usize, Result<Framing, Refusal>),
+    Partial,
+    Bad,
+}
+
+fn parse(bytes: &[u8]) -> Parsed {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(httparse::Status::Complete(length)) => Parsed::Head(length, framing(request.headers)),
+        Ok(httparse::Status::Partial) => Parsed::Partial,
+        Err(_) => Parsed::Bad,
+    }
+}
+
+/// RFC 9112 §6, without the ways out that it leaves.
+fn framing(fields: &[httparse::Header<'_>]) -> Result<Framing, Refusal> {
+    let (mut length, mut chunked, mut upgrade) = (None, false, false);
+    for field in fields {
+        if field.name.eq_ignore_ascii_case("content-length") {
+            let digits = str::from_utf8(field.value)
+                .ok()
+                .filter(|text| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()));
+            let value: u64 =
+                digits.and_then(|text| text.parse().ok()).ok_or(Refusal::ContentLength)?;
+            if length.replace(value).is_some() {
+                return Err(Refusal::ContentLength);
+            }
+        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+            if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Refusal::TransferEncoding);
+            }
+            chunked = true;
+        } else if field.name.eq_ignore_ascii_case("upgrade") {
+            upgrade = true;
+        }
+    }
+    match (length, chunked) {
+        (Some(_), true) => Err(Refusal::TwoFramings),
+        (None | Some(0), false) => Ok(Framing::Length(0)),
+        _ if upgrade => Err(Refusal::UpgradeBody),
+        (Some(length), false) => Ok(Framing::Length(length)),
+        (None, true) => Ok(Framing::Chunked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The verdicts on `bytes`, which come `step` at a time.
+    fn verdicts(bytes: &[u8], step: usize) -> Vec<Result<(), Refusal>> {
+        let mut screen = Screen::default();
+        for piece in bytes.chunks(step.max(1)) {
+            screen.feed(piece);
+        }
+        screen.verdicts.into()
+    }
+
+    const OK: Result<(), Refusal> = Ok(());
+
+    #[test]
+    fn each_request_has_one_verdict_however_it_is_cut() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\
+            POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc\
+            POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n\
+            5;x=y\r\nGET /\r\n0\r\nSum: 1\r\n\r\n\
+            GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n\
+            GET / HTTP/1.1\r\n\r\n";
+        let expected = [OK, OK, OK, Err(Refusal::TwoFramings)];
+        for step in [1, 2, 3, 7, 64, 4096] {
+            assert_eq!(verdicts(bytes, step), expected, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn a_framing_that_two_parsers_could_read_differently_is_refused() {
+        for (fields, refusal) in [
+            ("Content-Length: 4\r\nTransfer-Encoding: chunked", Refusal::TwoFramings),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 4", Refusal::TwoFramings),
+            ("Content-Length: 0\r\nTransfer-Encoding: chunked", Refusal::TwoFramings),
+            ("Content-Length: 4\r\nContent-Length: 4", Refusal::ContentLength),
+            ("Content-Length: 4\r\nContent-Length: 5", Refusal::ContentLength),
+            ("Content-Length: 4, 4", Refusal::ContentLength),
+            ("Content-Length: +4", Refusal::ContentLength),
+            ("Content-Length: -4", Refusal::ContentLength),
+            ("Content-Length: 0x4", Refusal::ContentLength),
+            ("Content-Length:", Refusal::ContentLength),
+            ("Content-Length: 99999999999999999999", Refusal::ContentLength),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Refusal::TransferEncoding),
+            ("Transfer-Encoding: gzip, chunked", Refusal::TransferEncoding),
+            ("Transfer-Encoding: chunked, identity", Refusal::TransferEncoding),
+            ("Transfer-Encoding: identity", Refusal::TransferEncoding),
+            ("Transfer-Encoding: xchunked", Refusal::TransferEncoding),
+            ("Transfer-Encoding: \x0bchunked", Refusal::TransferEncoding),
+            ("Transfer-Encoding:", Refusal::TransferEncoding),
+            ("Upgrade: websocket\r\nContent-Length: 4", Refusal::UpgradeBody),
+            ("Upgrade: websocket\r\nTransfer-Encoding: chunked", Refusal::UpgradeBody),
+        ] {
+            let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+            let found = verdicts(bytes.as_bytes(), 4096);
+            // What the parser refuses by itself, hyper refuses too.
+            let unparsed = found.is_empty();
+            assert!(found == [Err(refusal)] || unparsed, "{fields}: {found:?}");
+            assert!(!unparsed || fields.contains('\x0b'), "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_has_no_verdict() {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"[..],
+            b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+            b"\x16\x03\x01\x00",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ] {
+            assert_eq!(verdicts(bytes, 4096), [], "{bytes:?}");
+            let mut screen = Screen::default();
+            screen.feed(bytes);
+            assert_eq!(screen.verdict(), Err(Refusal::Unframed));
+        }
+        let bytes = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+            zz\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+        assert_eq!(verdicts(bytes, 4096), [OK]);
+    }
+
+    #[test]
+    fn a_head_without_end_is_not_kept() {
+        let mut screen = Screen::default();
+        screen.feed(b"GET / HTTP/1.1\r\n");
+        for _ in 0..100_000 {
+            screen.feed(b"x: yyyyyyyyyyyy\r\n");
+        }
+        assert!(screen.partial.capacity() <= 4 * HEAD_BYTES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            step in 1usize..50,
+        ) {
+            verdicts(&bytes, step);
+        }
+
+        #[test]
+        fn bodies_are_skipped_whatever_they_hold(
+            sizes in prop::collection::vec((any::<bool>(), 0usize..200), 1..6),
+            step in 1usize..100,
+        ) {
+            let mut bytes = Vec::new();
+            for (chunked, size) in &sizes {
+                let body = "GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n".repeat(6);
+                let body = &body[..*size];
+                bytes.extend_from_slice(b"PUT / HTTP/1.1\r\nHost: a\r\n");
+                let rest = match (chunked, size) {
+                    (false, _) => format!("Content-Length: {size}\r\n\r\n{body}"),
+                    (true, 0) => "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+                    (true, _) => format!(
+                        "Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n{body}\r\n0\r\n\r\n"
+                    ),
+                };
+                bytes.extend_from_slice(rest.as_bytes());
+            }
+            prop_assert_eq!(verdicts(&bytes, step), vec![OK; sizes.len()]);
+        }
+    }
+}

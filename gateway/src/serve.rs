@@ -1,0 +1,204 @@
+//! The process: a thread a core that serves, and this one that asks DNS, renews certificates,
+//! answers on the admin port, and waits for the end.
+
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use chassis::About;
+use chassis::Fatal;
+use chassis::Stopping;
+use rustls::crypto::CryptoProvider;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use crate::ca::Leaf;
+use crate::certificates::Keeper;
+use crate::config::Config;
+use crate::listen;
+use crate::listen::Listener;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::resolve;
+use crate::shared::Alive;
+use crate::shared::Shared;
+use crate::shared::Thread;
+use crate::tls;
+use crate::tls::Certificates;
+
+/// Time for connections to say goodbye once the drain is over.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// After a certificate could not be renewed.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// Serves until SIGTERM.
+///
+/// # Errors
+///
+/// When an address is taken, the certificates cannot be kept, or the kernel gives no threads.
+pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
+    // First the sockets: a wrong one is told at once, and the cryptography takes its time.
+    let https = bind("https", config.https)?;
+    let http = bind("http", config.http)?;
+    let admin = bind("admin", config.admin)?;
+    let addresses = (https.local_addr()?, http.local_addr()?, admin.local_addr()?);
+
+    let registry = chassis::registry(about)?;
+    let metrics = Metrics::register(&registry)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let keeper = Keeper::new(&config, Arc::clone(&provider));
+    let leaf = keeper.open()?;
+    let certificates = Arc::new(Certificates::default());
+    publish(&keeper, &leaf, &certificates, &metrics);
+    let acceptor = acceptor(provider, Arc::clone(&certificates))?;
+
+    let runtime = runtime()?;
+    let (stop, stopping) = Stopping::channel();
+    let (end, ending) = Stopping::channel();
+    let threads = config.threads();
+    let drain = config.drain();
+    let places = Arc::new(Semaphore::new(config.connections_max));
+    let shared = Arc::new(Shared::new(config, registry.clone(), metrics, stopping, ending));
+    let (alive, mut ended) = mpsc::channel(1);
+    // Set before anybody is told that the gateway is ready.
+    let signal = runtime.block_on(async { chassis::stop_signal() })?;
+    for number in 0..threads {
+        let start = Start {
+            https: https.try_clone()?,
+            http: http.try_clone()?,
+            shared: Arc::clone(&shared),
+            places: Arc::clone(&places),
+            acceptor: acceptor.clone(),
+            alive: alive.clone(),
+        };
+        thread::Builder::new().name(format!("serve-{number}")).spawn(move || start.run())?;
+    }
+    drop((https, http, alive));
+
+    runtime.block_on(async {
+        for upstream in &shared.upstreams {
+            tokio::spawn(resolve::keep(Arc::clone(upstream)));
+        }
+        let admin = tokio::net::TcpListener::from_std(admin)?;
+        tokio::spawn(listen::admin(admin, Arc::new(registry)));
+        tokio::spawn(renew(keeper, leaf, certificates, Arc::clone(&shared)));
+        let (https, http, admin) = addresses;
+        chassis::ready(&format!("https://{https} http://{http} http://{admin}"));
+        log::info!("serving on https://{https} with {threads} threads");
+
+        signal.await;
+        log::info!("stopping: up to {} s for what runs", drain.as_secs());
+        // Nobody listens only when everything has ended already.
+        stop.send_replace(true);
+        if tokio::time::timeout(drain, ended.recv()).await.is_err() {
+            log::warn!("not everything ended in time");
+            end.send_replace(true);
+            let _: Result<_, _> = tokio::time::timeout(FAREWELL, ended.recv()).await;
+        }
+        Ok::<(), Fatal>(())
+    })?;
+    // A question to DNS may still be out; nobody needs the answer.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
+    chassis::bind(address)
+        .map_err(|error| Fatal::new(format!("{key}: cannot listen on {address}"), error))
+}
+
+fn runtime() -> Result<Runtime, Fatal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Fatal::new("no runtime", error))
+}
+
+fn acceptor(
+    provider: Arc<CryptoProvider>,
+    certificates: Arc<Certificates>,
+) -> Result<TlsAcceptor, Fatal> {
+    let config = tls::server_config(provider, certificates);
+    Ok(TlsAcceptor::from(Arc::new(config.map_err(|error| Fatal::new("TLS", error))?)))
+}
+
+fn publish(keeper: &Keeper, leaf: &Leaf, certificates: &Certificates, metrics: &Metrics) {
+    let (site, names) = keeper.site();
+    certificates.serve(names, &leaf.certified);
+    metrics.certificate(site, leaf.not_after);
+}
+
+/// Gets the next leaf when it is time, again and again.
+async fn renew(
+    keeper: Keeper,
+    mut leaf: Leaf,
+    certificates: Arc<Certificates>,
+    shared: Arc<Shared>,
+) {
+    loop {
+        let wait = Keeper::until_renewal(&leaf);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+            continue;
+        }
+        match keeper.open() {
+            Ok(next) => {
+                leaf = next;
+                publish(&keeper, &leaf, &certificates, &shared.metrics);
+            }
+            Err(error) => {
+                log::error!("{error}; the certificate in use ends {}", leaf.not_after);
+                tokio::time::sleep(RENEWAL_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What a serving thread takes with it.
+struct Start {
+    https: TcpListener,
+    http: TcpListener,
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+    acceptor: TlsAcceptor,
+    alive: Alive,
+}
+
+impl Start {
+    fn run(self) {
+        let result = runtime().and_then(|runtime| runtime.block_on(self.serve()));
+        if let Err(error) = result {
+            log::error!("a thread ended: {error}");
+        }
+    }
+
+    async fn serve(self) -> Result<(), Fatal> {
+        let Self { https, http, shared, places, acceptor, alive } = self;
+        let keep = Duration::from_secs(shared.config.pool_idle_s);
+        let connect = Duration::from_secs(shared.config.connect_s);
+        let pool = Pool::new(keep, connect);
+        tokio::spawn(Arc::clone(&pool).sweep());
+        let ending = shared.ending.clone();
+        let thread = Arc::new(Thread { shared: Arc::clone(&shared), pool });
+        let listener = |socket: TcpListener, name| -> Result<Listener, Fatal> {
+            Ok(Listener {
+                socket: tokio::net::TcpListener::from_std(socket)?,
+                thread: Arc::clone(&thread),
+                places: Arc::clone(&places),
+                gauge: shared.metrics.connections(name),
+                alive: alive.clone(),
+            })
+        };
+        let https = tokio::spawn(listener(https, "https")?.https(acceptor));
+        let http = tokio::spawn(listener(http, "http")?.http());
+        drop(alive);
+        let _: (Result<_, _>, Result<_, _>) = tokio::join!(https, http);
+        // The listeners are closed; connections go on until they or the process end.
+        ending.wait().await;
+        tokio::time::sleep(FAREWELL).await;
+        Ok(())
+    }
+}

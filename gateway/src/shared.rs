@@ -1,0 +1,113 @@
+//! What the requests of a process, a thread and a connection have in common.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use chassis::Stopping;
+use prometheus::Registry;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc;
+
+use crate::account::Negotiated;
+use crate::config::Config;
+use crate::forwarded::Peer;
+use crate::metrics::Metrics;
+use crate::metrics::RouteMetrics;
+use crate::pool::Pool;
+use crate::replica::Upstream;
+use crate::screen::Screen;
+
+/// One a process.
+pub struct Shared {
+    pub config: Config,
+    pub registry: Registry,
+    pub metrics: Metrics,
+    /// In the order of the routes.
+    pub routes: Vec<Arc<RouteMetrics>>,
+    /// For requests that have no route.
+    pub no_route: Arc<RouteMetrics>,
+    /// For `https://DOMAIN/metrics`.
+    pub metrics_route: Arc<RouteMetrics>,
+    /// In the order of the routes' upstreams.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// SIGTERM came: nothing new, and what runs may end.
+    pub stopping: Stopping,
+    /// The time to end is over.
+    pub ending: Stopping,
+}
+
+impl Shared {
+    /// Everything that follows from the settings.
+    pub fn new(
+        config: Config,
+        registry: Registry,
+        metrics: Metrics,
+        stopping: Stopping,
+        ending: Stopping,
+    ) -> Self {
+        let route = |name: &str| Arc::new(metrics.route(name));
+        let upstream =
+            |places: &Vec<_>| Arc::new(Upstream::new(places, |name| metrics.upstream(name)));
+        Self {
+            routes: config.routes.iter().map(|r| route(&r.to_string())).collect(),
+            no_route: route("none"),
+            metrics_route: route("metrics"),
+            upstreams: config.routes.upstreams().iter().map(upstream).collect(),
+            config,
+            registry,
+            metrics,
+            stopping,
+            ending,
+        }
+    }
+}
+
+/// One a thread.
+pub struct Thread {
+    pub shared: Arc<Shared>,
+    pub pool: Arc<Pool>,
+}
+
+/// Held by everything that has to end before the process may; nothing is ever sent.
+pub type Alive = mpsc::Sender<std::convert::Infallible>;
+
+/// One a connection of a client, and as long as its last request or tunnel.
+pub struct Connection {
+    pub thread: Arc<Thread>,
+    pub peer: Peer,
+    pub negotiated: Negotiated,
+    /// For HTTP/1; HTTP/2 frames its messages itself.
+    pub screen: Option<Arc<Mutex<Screen>>>,
+    /// Requests so far.
+    pub requests: AtomicU64,
+    pub _open: Open,
+}
+
+impl Connection {
+    /// The process's part.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.thread.shared
+    }
+}
+
+/// A place among the connections that may be open, and the count of them.
+pub struct Open {
+    gauge: prometheus::IntGauge,
+    _permit: OwnedSemaphorePermit,
+    _alive: Alive,
+}
+
+impl Open {
+    /// Takes the place.
+    pub fn new(gauge: &prometheus::IntGauge, permit: OwnedSemaphorePermit, alive: Alive) -> Self {
+        gauge.inc();
+        Self { gauge: gauge.clone(), _permit: permit, _alive: alive }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}

@@ -1,0 +1,184 @@
+//! Keys and certificates on disk: written beside, synced, then renamed, so that a file is either
+//! the old one or the new one; what is damaged is set aside, never deleted.
+
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// Nothing that we keep is larger; what is, is damaged.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Makes the folder `path` (and what it is in), with `mode` when it is new.
+///
+/// # Errors
+///
+/// What the file system said.
+pub fn folder(path: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// The text in `path`, or `None` when there is no such file.
+///
+/// # Errors
+///
+/// What the file system said; `InvalidData` for what is too long or no text.
+pub fn read(path: &Path) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    match File::open(path) {
+        Ok(file) => file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
+    }
+    Ok(Some(text))
+}
+
+/// Puts `text` into `path` with exactly `mode`, in one step as others see it.
+///
+/// # Errors
+///
+/// What the file system said; `path` is then as it was.
+pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let beside = suffixed(path, ".new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // New, so that it has the mode from its first byte on.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    // The rename itself is kept by the folder.
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Renames `path` out of the way and says what it is called now; `None` when it is not there.
+///
+/// # Errors
+///
+/// What the file system said.
+pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    let now_s = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let mut aside = suffixed(path, &format!(".damaged-{now_s}"));
+    for n in 2.. {
+        if !fs::exists(&aside)? {
+            break;
+        }
+        aside = suffixed(path, &format!(".damaged-{now_s}-{n}"));
+    }
+    match fs::rename(path, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the rights of all but the owner from the key in `path`; true when there were any.
+///
+/// # Errors
+///
+/// What the file system said.
+pub fn owner_only(path: &Path) -> io::Result<bool> {
+    let loose = fs::metadata(path)?.permissions().mode() & 0o077 != 0;
+    if loose {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(loose)
+}
+
+/// Keeps other gateways on the same volume out until the file is dropped.
+///
+/// # Errors
+///
+/// What the file system said.
+pub fn lock(folder: &Path) -> io::Result<File> {
+    let path = folder.join(".lock");
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_written_file_has_its_text_and_mode_and_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write(&path, "one", 0o644).unwrap();
+        // Left by a writer that was killed.
+        fs::write(suffixed(&path, ".new"), "half").unwrap();
+        write(&path, "two", 0o600).unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("two"));
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none");
+        assert_eq!(read(&path).unwrap(), None);
+        assert_eq!(set_aside(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let mut kept = Vec::new();
+        for text in ["one", "two", "three"] {
+            fs::write(&path, text).unwrap();
+            kept.push((set_aside(&path).unwrap().unwrap(), text));
+        }
+        for (path, text) in kept {
+            assert_eq!(fs::read_to_string(path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long");
+        fs::write(&path, vec![b'x'; 2 << 20]).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write(&path, "x", 0o640).unwrap();
+        assert!(owner_only(&path).unwrap());
+        assert_eq!(mode(&path), 0o600);
+        assert!(!owner_only(&path).unwrap());
+    }
+}

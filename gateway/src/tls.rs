@@ -1,0 +1,84 @@
+//! TLS as it is offered, and certificates by name, swapped while running.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::ClientHello;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
+
+/// Protocols by ALPN (RFC 7301), the preferred one first. Who offers none gets HTTP/1.1.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The certificates in use. A new handshake sees a swap at once; connections live on.
+#[derive(Debug, Default)]
+pub struct Certificates(ArcSwap<Shelf>);
+
+#[derive(Debug, Default, Clone)]
+struct Shelf {
+    /// By name in lower case; `*.example.org` covers one level.
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+    /// For clients that name no server or one that we do not know (an address, say).
+    other: Option<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// Serves `key` for `names` from now on, and for unknown names when it is the first.
+    pub fn serve(&self, names: &[String], key: &Arc<CertifiedKey>) {
+        self.0.rcu(|shelf| {
+            let mut shelf = Shelf::clone(shelf);
+            for name in names {
+                shelf.by_name.insert(name.clone(), Arc::clone(key));
+            }
+            shelf.other = shelf.by_name.get(&names[0]).cloned();
+            shelf
+        });
+    }
+
+    /// The certificate for `name`.
+    fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let shelf = self.0.load();
+        let named = name.and_then(|name| {
+            let wildcard = || {
+                let (_, parent) = name.split_once('.')?;
+                shelf.by_name.get(&format!("*.{parent}"))
+            };
+            shelf.by_name.get(name).or_else(wildcard)
+        });
+        named.or(shelf.other.as_ref()).cloned()
+    }
+}
+
+/// Lets rustls ask; the trait wants a type of its own around the shared handle.
+#[derive(Debug)]
+struct ByName(Arc<Certificates>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // rustls gives the name in lower case.
+        self.0.find(hello.server_name())
+    }
+}
+
+/// TLS 1.2 and 1.3, X25519MLKEM768 first, with tickets that need no memory of ours (TLS 1.2 ones
+/// included) and outlive every swap of certificates.
+///
+/// # Errors
+///
+/// When the system gives no randomness.
+pub fn server_config(
+    provider: Arc<CryptoProvider>,
+    certificates: Arc<Certificates>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ByName(certificates)));
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}

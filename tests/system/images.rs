@@ -110,6 +110,7 @@ fn a_container_has_no_privileges_and_has_limits() {
         assert!(host["CapAdd"].is_null(), "{service}");
         assert_eq!(host["SecurityOpt"], json!(["no-new-privileges:true"]), "{service}");
         assert_eq!(host["Privileged"], false, "{service}");
+        assert_eq!(host["IpcMode"], "none", "{service}: /dev/shm could be written");
         assert_eq!(host["RestartPolicy"]["Name"], "unless-stopped", "{service}");
         assert_eq!(host["LogConfig"]["Config"]["max-size"], "10m", "{service}");
         let within = |field: &str, least: i64, most: i64| {

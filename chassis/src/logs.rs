@@ -22,6 +22,10 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::Fatal;
 
+/// What is logged unless `RUST_LOG` says otherwise. actix-server tells at `info` what the ready
+/// line tells.
+const FILTER: &str = "info,actix_server=warn";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Text,
@@ -34,7 +38,7 @@ pub(crate) fn init() -> Result<(), Fatal> {
     let format = std::env::var_os("LOG_FORMAT").unwrap_or_default();
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     let format = choose(&format, io::stderr().is_terminal(), under_systemd)?;
-    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+    let mut builder = Builder::from_env(Env::default().default_filter_or(FILTER));
     match format {
         Format::Text => builder.format(|out, record| writeln!(out, "{}", text(record, now()))),
         Format::Json => builder.format(|out, record| writeln!(out, "{}", json(record, now()))),

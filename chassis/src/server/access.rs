@@ -57,7 +57,7 @@ pub(super) async fn access(
         path = path.as_str(),
         status = status,
         ms = milliseconds(duration);
-        "request"
+        "{method} {path} {status}"
     );
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);

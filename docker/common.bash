@@ -21,9 +21,12 @@ within() {
     if command -v timeout >/dev/null; then timeout "$@"; else shift; "$@"; fi
 }
 
-# run COMMAND…: one that takes its time. In sight on a terminal, else its output shows only if it fails.
+# run LINES COMMAND…: one that takes its time. In sight on a terminal, else only the last LINES of its
+# output show, and only if it fails.
 run() {
-    if [ -t 1 ]; then "$@"; else "$@" >"$log" 2>&1 || { tail -n 40 "$log" >&2; return 1; }; fi
+    local lines=$1
+    shift
+    if [ -t 1 ]; then "$@"; else "$@" >"$log" 2>&1 || { tail -n "$lines" "$log" >&2; return 1; }; fi
 }
 
 # Reads `docker compose config` from stdin, so that there is one reader of .env, and sets

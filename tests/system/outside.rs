@@ -1,6 +1,11 @@
 //! The stack as another machine sees it.
 
+use std::io::BufRead;
+use std::io::BufReader;
+use std::process::Child;
 use std::process::Command;
+use std::process::Stdio;
+use std::thread;
 
 use harness::Stack;
 use harness::run;
@@ -14,10 +19,10 @@ use crate::machine::inspect;
 /// Longest wait for a connection, in seconds. Refused is told at once; only dropped packets wait.
 const PATIENCE_S: &str = "2";
 
-/// Whether something accepts a TCP connection from the other machine.
-fn connects(outside: &Namespace, host: &str, port: u16) -> bool {
-    let mut command = outside.program("timeout");
-    command.args([PATIENCE_S, "bash", "-c", &format!(": </dev/tcp/{host}/{port}")]);
+/// Whether `HOST/PORT` accepts a TCP connection from the network of `program`'s process.
+fn connects(program: impl FnOnce(&str) -> Command, target: &str) -> bool {
+    let mut command = program("timeout");
+    command.args([PATIENCE_S, "bash", "-c", &format!(": </dev/tcp/{target}")]);
     run(&mut command).code == Some(0)
 }
 
@@ -52,31 +57,62 @@ fn only_the_gateways_two_ports_are_published() {
 fn another_machine_reaches_the_gateway_and_nothing_else() {
     let stack = Stack::from_env();
     let outside = Namespace::new("hubbub-test-outside", 41);
-    let host = outside.here();
+    let reaches = |target: &str| connects(|program| outside.program(program), target);
     for address in [stack.http(), stack.https()] {
-        assert!(connects(&outside, &host, port(address)), "{address} is not reachable");
+        let target = format!("{}/{}", outside.here(), port(address));
+        assert!(reaches(&target), "{target} is not reachable");
     }
     // Not even if that machine takes ours for a router: the engine forwards to what is published.
-    for service in SERVICES {
-        let inside = address(&container(stack.project(), service));
-        for port in [8080, 8443, 9000, 2092] {
-            assert!(
-                !connects(&outside, &inside, port),
-                "{service} at {inside}:{port} is reachable"
-            );
-        }
+    let inside = |service: &str| address(&container(stack.project(), service));
+    let targets: Vec<String> = SERVICES
+        .into_iter()
+        .flat_map(|service| [8080, 9000].map(|port| format!("{}/{port}", inside(service))))
+        .chain([format!("{}/8443", inside("gateway"))])
+        .collect();
+    let reached: Vec<bool> = thread::scope(|scope| {
+        let tries: Vec<_> = targets.iter().map(|target| scope.spawn(|| reaches(target))).collect();
+        tries.into_iter().map(|reached| reached.join().unwrap()).collect()
+    });
+    for (target, reached) in targets.iter().zip(reached) {
+        assert!(!reached, "{target} is reachable");
     }
 }
 
-/// The one private network has no way out: a service that is broken into cannot call home.
+/// The private network has no way out: a service that is broken into cannot call home.
 #[test]
-fn services_cannot_reach_the_internet() {
+fn services_cannot_reach_other_machines() {
     let stack = Stack::from_env();
-    for service in ["hub", "dice", "say"] {
+    let outside = Namespace::new("hubbub-test-beyond", 44);
+    let mut server = outside.program(stack.python("python3").to_str().unwrap());
+    server.args(["-u", "-m", "http.server", "--bind", &outside.there(), "8080"]);
+    let mut server = Killed(server.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("Serving HTTP"), "{line}");
+
+    let reaches = |service: &str| {
         let container = inspect("container", &container(stack.project(), service));
         let process = container["State"]["Pid"].as_u64().unwrap().to_string();
-        let mut routes = Command::new("nsenter");
-        routes.args(["--net", "--target", &process, "ip", "route", "show", "default"]);
-        assert_eq!(run(&mut routes).success().text(), "", "{service} has a way out");
+        let within = |program: &str| {
+            let mut command = Command::new("nsenter");
+            command.args(["--net", "--target", &process, "--", program]);
+            command
+        };
+        connects(within, &format!("{}/8080", outside.there()))
+    };
+    assert!(reaches("gateway"), "the gateway has a network that leads out");
+    for service in ["hub", "dice", "say"] {
+        assert!(!reaches(service), "{service} has a way out");
+    }
+}
+
+/// A process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _: std::io::Result<()> = self.0.kill();
+        let _: std::io::Result<std::process::ExitStatus> = self.0.wait();
     }
 }

@@ -140,7 +140,7 @@ fn a_service_that_does_not_start_is_shown_with_its_log() {
     let project = Project::new(&stack, "hubbub-test-broken");
     let output = project.up(&[("ROUTES", "/coin=nowhere")]);
     told(&output, "gateway is ", "Hubbub did not become healthy");
-    assert!(output.stderr.contains("/coin=nowhere"), "{}", output.stderr);
+    assert!(output.stderr.contains("bad settings: `nowhere`"), "{}", output.stderr);
 }
 
 #[test]

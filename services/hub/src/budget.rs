@@ -57,9 +57,46 @@ impl Drop for Share {
     }
 }
 
+/// Connections that may be there at a time; a clone is another handle to the same count.
+#[derive(Debug, Clone)]
+pub struct Slots(Arc<AtomicUsize>);
+
+impl Slots {
+    /// So many.
+    pub fn new(count: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(count)))
+    }
+
+    /// One of them, if there is one.
+    pub fn take(&self) -> Option<Slot> {
+        let taken =
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.ok().map(|_| Slot(self.clone()))
+    }
+}
+
+/// One connection's; given back when dropped.
+#[derive(Debug)]
+pub struct Slot(Slots);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_as_many_slots_as_were_made() {
+        let slots = Slots::new(1);
+        let slot = slots.take();
+        assert!(slot.is_some() && slots.take().is_none());
+        drop(slot);
+        assert!(slots.take().is_some());
+    }
 
     #[test]
     fn what_one_holds_another_cannot_and_small_amounts_are_free() {

@@ -15,7 +15,7 @@ use actix_web::web::Bytes;
 use rand::RngExt;
 use serde_json::Value;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Slots};
 use crate::farm::{ConnectionId, Effect, Farm, Limits, Note, Outcome, PlaceId, Ticket};
 use crate::mailbox::Mailbox;
 use crate::metrics::Gauges;
@@ -38,7 +38,7 @@ pub struct Hub {
     state: Arc<Mutex<State>>,
     gauges: Gauges,
     outgoing: Budget,
-    connections_max: usize,
+    slots: Slots,
 }
 
 struct State {
@@ -118,7 +118,12 @@ impl Hub {
             entries_bytes: 0,
             listing: None,
         };
-        Self { state: Arc::new(Mutex::new(state)), gauges, outgoing, connections_max }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            gauges,
+            outgoing,
+            slots: Slots::new(connections_max),
+        }
     }
 
     /// A participant arrives. `None` when there are as many as there may be.
@@ -126,11 +131,9 @@ impl Hub {
         &self,
         address: Result<IpAddr, Unknown>,
     ) -> Option<(ConnectionId, Arc<Mailbox>)> {
+        let slot = self.slots.take()?;
         let mut state = self.lock();
-        if state.peers.len() >= self.connections_max {
-            return None;
-        }
-        let mailbox = Mailbox::new(&self.outgoing);
+        let mailbox = Mailbox::new(&self.outgoing, slot);
         let id = state.farm.connect(address.as_ref().ok().copied());
         let peer = Peer {
             address,

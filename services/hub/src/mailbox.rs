@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::sync::Notify;
 
-use crate::budget::{Budget, Share};
+use crate::budget::{Budget, Share, Slot};
 
 /// The most that waits for one peer, in bytes: a few of the longest messages.
 const WAITING_BYTES_MAX: usize = 4 << 20;
@@ -26,6 +26,9 @@ const WAITING_BYTES_MAX: usize = 4 << 20;
 pub struct Mailbox {
     state: Mutex<State>,
     changed: Notify,
+    /// The connection counts until its last byte is written or lost, which may be after its participant is
+    /// gone: a peer that does not read keeps its socket that long.
+    _slot: Slot,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,7 @@ pub struct Status {
 
 impl Mailbox {
     /// An empty one, whose long messages count against `budget`.
-    pub fn new(budget: &Budget) -> Arc<Self> {
+    pub fn new(budget: &Budget, slot: Slot) -> Arc<Self> {
         let state = State {
             frames: VecDeque::new(),
             bytes: 0,
@@ -70,7 +73,7 @@ impl Mailbox {
             overflowed: false,
             gone: false,
         };
-        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), _slot: slot })
     }
 
     /// Sends a text as a binary frame, as upstream does.

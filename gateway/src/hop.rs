@@ -47,11 +47,13 @@ pub fn remove(headers: &mut HeaderMap) -> Asked {
     asked
 }
 
-/// The field names in `Connection`, the ones that it may name.
+/// The field names in `Connection`, the ones that it may name: not what says where a request
+/// goes and how long it is, which is for every recipient (RFC 9110 §7.6.1, last paragraph).
 fn named(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, &header::CONNECTION)
         .filter(|token| !token.eq_ignore_ascii_case("close"))
         .filter_map(|token| token.parse().ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
         .collect()
 }
 
@@ -106,6 +108,17 @@ mod tests {
     }
 
     #[test]
+    fn what_every_recipient_needs_stays() {
+        let mut map = headers(&[
+            ("connection", "Host, Content-Length"),
+            ("host", "localhost"),
+            ("content-length", "3"),
+        ]);
+        remove(&mut map);
+        assert_eq!(map, headers(&[("host", "localhost"), ("content-length", "3")]));
+    }
+
+    #[test]
     fn a_websocket_is_asked_for_by_both_fields() {
         for (connection, upgrade, websocket) in [
             ("Upgrade", "websocket", true),
@@ -146,7 +159,8 @@ mod tests {
             prop_assert!(!map.contains_key(header::CONNECTION));
             for name in &listed {
                 // `close` is an option of the connection, not the name of a field.
-                prop_assert!(name.as_str() == "close" || !map.contains_key(name.as_str()));
+                let stays = ["close", "host"].contains(&name.as_str());
+                prop_assert!(stays || !map.contains_key(name.as_str()));
             }
             for name in &names {
                 let hop = listed.contains(&name)

@@ -1,0 +1,13 @@
+//! The real gateway binary, asked by clients that are not ours, in front of upstreams of the
+//! tests' own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod answers;
+mod certificates;
+mod drain;
+mod framing;
+mod replicas;
+mod scrape;
+mod streams;
+mod support;
+mod tunnels;

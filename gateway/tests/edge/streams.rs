@@ -1,0 +1,176 @@
+//! Bodies: large ones in little memory, slow ones in bounded time.
+
+use std::io::Read;
+use std::io::Write;
+use std::thread;
+
+use crate::support::Gateway;
+use crate::support::Upstream;
+use crate::support::read_answer;
+use crate::support::tls;
+
+/// What is moved each way.
+const BYTES: usize = 300 << 20;
+
+/// What the whole process may have for it, in bytes.
+const MEMORY_MAX: u64 = 48 << 20;
+
+#[test]
+fn large_bodies_both_ways_need_little_memory() {
+    let upstream = Upstream::start(|call| {
+        let length: usize = call.request.field("content-length").unwrap().parse().unwrap();
+        call.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"))?;
+        let mut buffer = vec![0; 64 << 10];
+        let mut left = length;
+        while left > 0 {
+            let read = call.stream.read(&mut buffer)?;
+            assert_ne!(read, 0);
+            call.write(&buffer[..read])?;
+            left -= read;
+        }
+        Ok(())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let before = gateway.peak_bytes();
+    let client = tls(&gateway, "localhost", |_| {}).unwrap().into_inner();
+    // One TLS session, written and read in turns: the echo comes while the rest still goes.
+    let mut client = client;
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BYTES}\r\n\r\n");
+    client.write_all(head.as_bytes()).unwrap();
+    let piece: Vec<u8> = (0..64_u32 << 10).map(|n| (n % 251) as u8).collect();
+    client.write_all(&piece).unwrap();
+    let mut client = std::io::BufReader::with_capacity(64 << 10, client);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        std::io::BufRead::read_line(&mut client, &mut line).unwrap();
+    }
+    let mut echo = vec![0; piece.len()];
+    for _ in 0..BYTES / piece.len() - 1 {
+        client.get_mut().write_all(&piece).unwrap();
+        client.read_exact(&mut echo).unwrap();
+        assert!(echo == piece);
+    }
+    client.read_exact(&mut echo).unwrap();
+    assert!(echo == piece);
+    let peak = gateway.peak_bytes();
+    assert!(peak < MEMORY_MAX, "{} MB before, {} MB after", before >> 20, peak >> 20);
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_fill_the_memory() {
+    let upstream = Upstream::start(|call| {
+        call.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n"))?;
+        let piece = vec![7; 64 << 10];
+        for _ in 0..BYTES / piece.len() {
+            call.write(&piece)?;
+        }
+        Ok(())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let mut clients: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+            client.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            client.fill_buf_once();
+            client
+        })
+        .collect();
+    // The fifth reads all, so the others have had the time to pile up what they could.
+    let mut reader = tls(&gateway, "localhost", |_| {}).unwrap();
+    reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(read_answer(&mut reader, false).unwrap().body.len(), BYTES);
+    let peak = gateway.peak_bytes();
+    assert!(peak < MEMORY_MAX, "{} MB", peak >> 20);
+    clients.clear();
+}
+
+/// Waits for the first bytes.
+trait FillOnce {
+    fn fill_buf_once(&mut self);
+}
+
+impl<B: std::io::BufRead> FillOnce for B {
+    fn fill_buf_once(&mut self) {
+        assert!(!self.fill_buf().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_event_stream_comes_as_it_is_written() {
+    let (send, receive) = std::sync::mpsc::channel::<&str>();
+    let receive = std::sync::Mutex::new(receive);
+    let upstream = Upstream::start(move |call| {
+        call.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
+        for event in receive.lock().unwrap().iter() {
+            call.write(event)?;
+        }
+        Err(std::io::ErrorKind::Other.into())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    client.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = Vec::new();
+    for event in ["data: one\n\n", "data: two\n\n"] {
+        // The next is written only after this one has arrived.
+        send.send(event).unwrap();
+        loop {
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut client, &mut line).unwrap();
+            if line.starts_with("data: ") {
+                lines.push(line);
+                break;
+            }
+        }
+    }
+    assert_eq!(lines, ["data: one\n", "data: two\n"]);
+}
+
+#[test]
+fn a_client_that_stops_sending_is_given_up() {
+    let upstream = Upstream::echo();
+    let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__IDLE_S", "1")]);
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nsome";
+    client.get_mut().write_all(head.as_bytes()).unwrap();
+    let answer = read_answer(&mut client, false).unwrap();
+    assert_eq!(answer.status, 408);
+    assert!(read_answer(&mut client, false).is_err());
+}
+
+#[test]
+fn a_slow_body_is_no_idle_one() {
+    let upstream = Upstream::echo();
+    let settings = [("GATEWAY__IDLE_S", "1"), ("GATEWAY__ANSWER_S", "1")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n";
+    client.get_mut().write_all(head.as_bytes()).unwrap();
+    for _ in 0..6 {
+        thread::park_timeout(std::time::Duration::from_millis(500));
+        client.get_mut().write_all(b"x").unwrap();
+    }
+    assert!(read_answer(&mut client, false).unwrap().text().ends_with("\n6 bytes"));
+}
+
+#[test]
+fn a_head_that_does_not_come_is_not_waited_for() {
+    let gateway = Gateway::start("/=http://127.0.0.1:1", &[("GATEWAY__HEADER_S", "1")]);
+    for beginning in ["", "GET / HTTP/1.1\r\nHost: loc"] {
+        let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+        client.get_mut().write_all(beginning.as_bytes()).unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).unwrap();
+    }
+}
+
+#[test]
+fn a_handshake_that_does_not_come_is_not_waited_for() {
+    let gateway = Gateway::start("/=http://127.0.0.1:1", &[("GATEWAY__HANDSHAKE_S", "1")]);
+    let mut stream = std::net::TcpStream::connect(gateway.https).unwrap();
+    stream.set_read_timeout(Some(crate::support::LONG)).unwrap();
+    stream.write_all(&[0x16, 0x03, 0x01]).unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0);
+    let name = r#"gateway_tls_handshake_failures_total{reason="timeout"}"#;
+    assert_eq!(gateway.metric(name), Some(1.0));
+}

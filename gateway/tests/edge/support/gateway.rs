@@ -1,0 +1,70 @@
+//! The binary, with a folder of certificates of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use harness::Service;
+use tempfile::TempDir;
+
+/// A running gateway.
+pub struct Gateway {
+    pub service: Service,
+    pub https: SocketAddr,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    pub certs: PathBuf,
+    // Removed with the gateway, unless the folder is somebody else's.
+    _folder: Option<TempDir>,
+}
+
+impl Gateway {
+    /// A gateway with these routes and further settings, and a new folder.
+    pub fn start(routes: &str, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = Self::start_in(folder.path().join("certs"), routes, settings);
+        gateway._folder = Some(folder);
+        gateway
+    }
+
+    /// The same, with the folder `certs`.
+    pub fn start_in(certs: PathBuf, routes: &str, settings: &[(&str, &str)]) -> Self {
+        let mut environment = vec![
+            ("GATEWAY__HTTPS", "127.0.0.1:0"),
+            ("GATEWAY__HTTP", "127.0.0.1:0"),
+            ("GATEWAY__ADMIN", "127.0.0.1:0"),
+            ("GATEWAY__CERTS", certs.to_str().unwrap()),
+            ("GATEWAY__ROUTES", routes),
+            ("GATEWAY__THREADS", "2"),
+        ];
+        environment.extend(settings);
+        let service = Service::start(env!("CARGO_BIN_EXE_gateway"), &environment);
+        let address = |index: usize| -> SocketAddr {
+            service.address(index).split_once("//").unwrap().1.parse().unwrap()
+        };
+        let (https, http, admin) = (address(0), address(1), address(2));
+        Self { service, https, http, admin, certs, _folder: None }
+    }
+
+    /// The certificate to trust.
+    pub fn root(&self) -> PathBuf {
+        self.certs.join("ca/root.crt")
+    }
+
+    /// The value of one metric of the gateway, with its labels as written on the page.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let page = harness::get(&format!("http://{}/metrics", self.admin), &[]);
+        let line = page.text().lines().find_map(|line| {
+            line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')).map(str::to_owned)
+        });
+        line.map(|value| value.parse().unwrap())
+    }
+
+    /// The most memory that the process ever had, in bytes.
+    pub fn peak_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.service.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kilobytes * 1024
+    }
+}

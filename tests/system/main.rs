@@ -3,6 +3,7 @@
 
 mod contract;
 mod deploying;
+mod farm;
 mod images;
 mod machine;
 mod outside;

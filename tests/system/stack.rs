@@ -1,6 +1,11 @@
 //! The stack in use: four containers, replicas, one that dies, and a CA that stays.
 
 use std::fs;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -101,51 +106,103 @@ fn three_dice_share_the_throws_within_three_seconds() {
     }
 }
 
+/// One answer of say: `200 audio/wav`, `503 application/problem+json`, or that it broke off.
+fn ask(stack: &Stack, words: &str) -> (String, String) {
+    let path = format!("/say/{words}");
+    let json = ["--header", "Accept: application/json, audio/wav", "--compressed"];
+    let output = stack
+        .curl(&path, &[&json[..], &["--write-out", "\n%{http_code} %{content_type}"]].concat());
+    let text = output.text();
+    let (body, status) = text.rsplit_once('\n').unwrap_or_default();
+    let status = if output.code == Some(0) { status } else { BROKEN };
+    (body.to_owned(), status.to_owned())
+}
+
+/// Clients that ask say for new words, one request after the other, until told to stop: neither
+/// cache nor luck answers for a dead container.
+fn in_use<R>(stack: &Stack, during: impl FnOnce(&Receiver<(String, String)>) -> R) -> R {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (answered, answers) = mpsc::channel();
+        for client in 0..CLIENTS {
+            let (stop, answered) = (&stop, answered.clone());
+            scope.spawn(move || {
+                for count in 0.. {
+                    let words = format!("client%20{client}%20asks%20{count}");
+                    let gone = answered.send(ask(stack, &words)).is_err();
+                    if gone || stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        let stopped = Stopped(&stop);
+        let result = during(&answers);
+        drop(stopped);
+        result
+    })
+}
+
+/// Lets the clients end when dropped: also when the test fails.
+struct Stopped<'a>(&'a AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+const CLIENTS: usize = 4;
+
 #[test]
-fn a_killed_say_is_a_503_problem_and_then_speech_again() {
+fn say_killed_during_use_is_503_problems_and_then_speech_again() {
     let stack = Stack::from_env();
     let gateway = container(stack.project(), "gateway");
     let say = container(stack.project(), "say");
     let started_at = || inspect("container", &gateway)["State"]["StartedAt"].clone();
     let gateway_started_at = started_at();
-    // New words each time: neither cache nor luck answers for a dead container.
-    let mut asked = 0;
-    let mut ask = || {
-        asked += 1;
-        let path = format!("/say/word%20{asked}");
-        let write_out = "\n%{http_code} %{content_type}";
-        let json = ["--header", "Accept: application/json, audio/wav", "--compressed"];
-        let output = stack.curl(&path, &[&json[..], &["--write-out", write_out]].concat());
-        let status = output.text().lines().last().unwrap_or_default().to_owned();
-        (output, status)
-    };
 
-    let (output, status) = ask();
-    assert_eq!(status, "200 audio/wav", "{}", output.text());
-    docker(&["kill", &say]);
-    let _revived = Revived(&say);
-    let (output, status) = ask();
-    assert_eq!(status, "503 application/problem+json", "{}", output.text());
-    let text = output.text();
-    let problem: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!(problem["status"], 503);
-    // The others do not notice.
-    let _ = stack.curl("/dice", &["--fail"]).success();
-
-    docker(&["start", &say]);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        // The gateway holds a request for a while before it gives up: each turn waits for it.
-        let (output, status) = ask();
-        if status == "200 audio/wav" {
-            assert!(output.stdout.starts_with(b"RIFF"));
-            break;
+    in_use(&stack, |answers| {
+        // Collects answers up to one of this kind; nothing but `allowed` may come before.
+        let until = |wanted: &str, allowed: &[&str]| {
+            let deadline = Instant::now() + Duration::from_secs(40);
+            let mut broken = 0;
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let (body, status) =
+                    answers.recv_timeout(left).unwrap_or_else(|_| panic!("no {wanted}"));
+                if status == wanted {
+                    return body;
+                }
+                assert!(allowed.contains(&status.as_str()), "{status} before {wanted}: {body}");
+                broken += usize::from(status == BROKEN || status.starts_with("502"));
+                assert!(broken <= CLIENTS, "more were cut off than were running");
+            }
+        };
+        for _ in 0..CLIENTS {
+            let body = until(SPEECH, &[]);
+            assert!(body.starts_with("RIFF"));
         }
-        assert!(status.starts_with("503 "), "{status}");
-        assert!(Instant::now() < deadline, "say runs again and the gateway still says {status}");
-    }
+        docker(&["kill", &say]);
+        let _revived = Revived(&say);
+        // What was running at that moment may be cut off.
+        let problem = until(UNAVAILABLE, &[SPEECH, BROKEN, BAD_GATEWAY]);
+        let problem: Value = serde_json::from_str(&problem).unwrap();
+        assert_eq!(problem["status"], 503);
+        // The others do not notice.
+        let _ = stack.curl("/dice", &["--fail"]).success();
+
+        docker(&["start", &say]);
+        let body = until(SPEECH, &[UNAVAILABLE]);
+        assert!(body.starts_with("RIFF"));
+    });
     assert_eq!(started_at(), gateway_started_at, "the gateway was restarted");
 }
+
+const SPEECH: &str = "200 audio/wav";
+const UNAVAILABLE: &str = "503 application/problem+json";
+const BAD_GATEWAY: &str = "502 application/problem+json";
+const BROKEN: &str = "broke off";
 
 /// Starts a container when dropped, so that a failed test leaves a whole stack to the next one.
 struct Revived<'a>(&'a str);

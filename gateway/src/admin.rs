@@ -10,22 +10,27 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 use http_body_util::Full;
-use prometheus::Registry;
 use prometheus::TextEncoder;
 
 use crate::answer::Failure;
+use crate::shared::Shared;
 
 /// Answers a request on the admin port.
-pub fn answer<B>(request: &Request<B>, registry: &Arc<Registry>) -> Response<Full<Bytes>> {
+pub fn answer<B>(request: &Request<B>, shared: &Arc<Shared>) -> Response<Full<Bytes>> {
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     let (content_type, text) = match request.uri().path() {
-        "/healthz" if read => ("text/plain; charset=utf-8", "ok\n".to_owned()),
-        "/metrics" if read => match TextEncoder::new().encode_to_string(&registry.gather()) {
-            Ok(page) => ("text/plain; version=0.0.4; charset=utf-8", page),
-            Err(error) => {
-                return failure(request, StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-            }
+        "/healthz" if read => match shared.health() {
+            Ok(()) => ("text/plain; charset=utf-8", "ok\n".to_owned()),
+            Err(why) => return failure(request, StatusCode::SERVICE_UNAVAILABLE, why),
         },
+        "/metrics" if read => {
+            match TextEncoder::new().encode_to_string(&shared.registry.gather()) {
+                Ok(page) => ("text/plain; version=0.0.4; charset=utf-8", page),
+                Err(error) => {
+                    return failure(request, StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+                }
+            }
+        }
         _ => {
             let detail = "GET /healthz and GET /metrics are here".to_owned();
             return failure(request, StatusCode::NOT_FOUND, detail);

@@ -20,6 +20,8 @@ use prometheus::IntCounter;
 use tokio::time::Sleep;
 
 use crate::account::Account;
+use crate::forwarded;
+use crate::hop;
 use crate::pool::Lease;
 
 /// Why a body ended early.
@@ -135,8 +137,13 @@ impl Body for Upload {
         let Some(source) = &self.0 else { return Poll::Ready(None) };
         let source = &mut *lock(source);
         match Pin::new(&mut source.body).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 source.patience.renew();
+                if let Some(trailers) = frame.trailers_mut() {
+                    // Some services take them for fields of the head.
+                    hop::remove(trailers);
+                    forwarded::drop_claims(trailers);
+                }
                 source.progress.begun = true;
                 source.progress.waiting = false;
                 source.progress.frames += 1;

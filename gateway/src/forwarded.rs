@@ -96,7 +96,7 @@ pub fn rewrite(
 
 /// Removes every field by which a client could claim another address, host or scheme; `_` counts
 /// as `-`, since CGI-like services cannot tell them apart.
-fn drop_claims(headers: &mut HeaderMap) {
+pub fn drop_claims(headers: &mut HeaderMap) {
     let claims: Vec<HeaderName> =
         headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
     for name in claims {

@@ -30,10 +30,11 @@ pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, N
         let replicas = upstream.replicas();
         let draw = |most| rand::random_range(0..most);
         if let Some(replica) = replica::choose(&replicas, &tried, replica::now_ms(), draw) {
-            if let Some(lease) = thread.pool.reuse(&replica) {
-                return Ok(lease);
-            }
-            match thread.pool.connect(&replica).await {
+            let lease = match thread.pool.reuse(&replica) {
+                Some(lease) => Ok(lease),
+                None => thread.pool.connect(&replica).await,
+            };
+            match lease {
                 Ok(lease) => {
                     if replica.trust() {
                         upstream.wake();

@@ -35,9 +35,11 @@ use crate::redirect;
 use crate::screen;
 use crate::screen::Screen;
 use crate::screened::Screened;
+use crate::shared::Accepting;
 use crate::shared::Alive;
 use crate::shared::Connection;
 use crate::shared::Open;
+use crate::shared::Shared;
 use crate::shared::Thread;
 
 /// What one HTTP/1 connection may have read and not yet handled.
@@ -68,6 +70,8 @@ pub struct Listener {
     pub places: Arc<Semaphore>,
     pub gauge: IntGauge,
     pub alive: Alive,
+    /// Dropped with the listener.
+    pub accepting: Accepting,
 }
 
 impl Listener {
@@ -88,6 +92,7 @@ impl Listener {
     }
 
     async fn accept(self, spawn: impl Fn(TcpStream, SocketAddr, Arc<Thread>, Open)) {
+        let _accepting = self.accepting;
         let stopping = self.thread.shared.stopping.clone();
         let mut stopped = pin!(stopping.wait());
         loop {
@@ -119,13 +124,15 @@ impl Listener {
 fn tune(stream: &TcpStream, unread: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_keepalive(&keepalive())?;
     // Also ends a connection whose client reads nothing for that long (RFC 5482).
     socket.set_tcp_user_timeout(Some(unread))
+}
+
+/// Finds a silent peer that is gone within a minute.
+pub fn keepalive() -> TcpKeepalive {
+    let interval = KEEPALIVE / 3;
+    TcpKeepalive::new().with_time(KEEPALIVE).with_interval(interval).with_retries(3)
 }
 
 async fn serve_tls(
@@ -298,7 +305,7 @@ async fn serve_redirects(stream: TcpStream, thread: Arc<Thread>, open: Open) {
 }
 
 /// Serves the admin port until the process ends.
-pub async fn admin(socket: TcpListener, registry: Arc<prometheus::Registry>) {
+pub async fn admin(socket: TcpListener, shared: Arc<Shared>) {
     /// Nobody needs more; the port is for the inside.
     const CONNECTIONS_MAX: usize = 64;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -312,13 +319,14 @@ pub async fn admin(socket: TcpListener, registry: Arc<prometheus::Registry>) {
                 continue;
             }
         };
-        let registry = Arc::clone(&registry);
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = crate::admin::answer(&request, &registry);
+                let response = crate::admin::answer(&request, &shared);
                 async move { Ok::<_, Infallible>(response) }
             });
-            let serving = http1_builder(30).serve_connection(TokioIo::new(stream), service);
+            let header_s = shared.config.header_s;
+            let serving = http1_builder(header_s).serve_connection(TokioIo::new(stream), service);
             if let Err(error) = serving.await {
                 log::debug!("admin: {error}");
             }

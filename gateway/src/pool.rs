@@ -13,9 +13,11 @@ use std::time::Instant;
 use hyper::client::conn::http1;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::body::Upload;
+use crate::listen;
 use crate::replica::Load;
 use crate::replica::Replica;
 
@@ -82,6 +84,8 @@ impl Pool {
         let connect = TcpStream::connect(replica.address);
         let stream = tokio::time::timeout(self.connect, connect).await??;
         stream.set_nodelay(true)?;
+        // A tunnel may be silent for long; one to a replica that is gone must end.
+        SockRef::from(&stream).set_tcp_keepalive(&listen::keepalive())?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(READ_BYTES_MAX)
             .max_headers(256)

@@ -10,6 +10,9 @@ use std::time::Duration;
 use chassis::About;
 use chassis::Fatal;
 use chassis::Stopping;
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
 use rustls::crypto::CryptoProvider;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -24,6 +27,7 @@ use crate::listen::Listener;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::resolve;
+use crate::shared::Accepting;
 use crate::shared::Alive;
 use crate::shared::Shared;
 use crate::shared::Thread;
@@ -32,6 +36,9 @@ use crate::tls::Certificates;
 
 /// Time for connections to say goodbye once the drain is over.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Questions to DNS at once; each blocks a thread.
+const BLOCKING_THREADS_MAX: usize = 16;
 
 /// After a certificate could not be renewed.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
@@ -42,6 +49,7 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 ///
 /// When an address is taken, the certificates cannot be kept, or the kernel gives no threads.
 pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
+    raise_file_limit();
     // First the sockets: a wrong one is told at once, and the cryptography takes its time.
     let https = bind("https", config.https)?;
     let http = bind("http", config.http)?;
@@ -57,26 +65,22 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     publish(&keeper, &leaf, &certificates, &metrics);
     let acceptor = acceptor(provider, Arc::clone(&certificates))?;
 
-    let runtime = runtime()?;
+    let runtime = new_runtime()?;
     let (stop, stopping) = Stopping::channel();
     let (end, ending) = Stopping::channel();
     let threads = config.threads();
     let drain = config.drain();
     let places = Arc::new(Semaphore::new(config.connections_max));
-    let shared = Arc::new(Shared::new(config, registry.clone(), metrics, stopping, ending));
+    let shared = Arc::new(Shared::new(config, registry, metrics, stopping, ending));
     let (alive, mut ended) = mpsc::channel(1);
     // Set before anybody is told that the gateway is ready.
     let signal = runtime.block_on(async { chassis::stop_signal() })?;
     for number in 0..threads {
-        let start = Start {
-            https: https.try_clone()?,
-            http: http.try_clone()?,
-            shared: Arc::clone(&shared),
-            places: Arc::clone(&places),
-            acceptor: acceptor.clone(),
-            alive: alive.clone(),
-        };
-        thread::Builder::new().name(format!("serve-{number}")).spawn(move || start.run())?;
+        let runtime = new_runtime()?;
+        let sockets = (https.try_clone()?, http.try_clone()?);
+        let serving = Serving::new(&runtime, sockets, &shared, &places, acceptor.clone(), &alive)?;
+        let thread = thread::Builder::new().name(format!("serve-{number}"));
+        thread.spawn(move || runtime.block_on(serving.run()))?;
     }
     drop((https, http, alive));
 
@@ -85,7 +89,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
             tokio::spawn(resolve::keep(Arc::clone(upstream)));
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
-        tokio::spawn(listen::admin(admin, Arc::new(registry)));
+        tokio::spawn(listen::admin(admin, Arc::clone(&shared)));
         tokio::spawn(renew(keeper, leaf, certificates, Arc::clone(&shared)));
         let (https, http, admin) = addresses;
         chassis::ready(&format!("https://{https} http://{http} http://{admin}"));
@@ -112,8 +116,20 @@ fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
         .map_err(|error| Fatal::new(format!("{key}: cannot listen on {address}"), error))
 }
 
-fn runtime() -> Result<Runtime, Fatal> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+/// Each request has two sockets, and a shell's limit is often 1024.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        log::warn!("the limit on open files stays as it is: {error}");
+    }
+}
+
+fn new_runtime() -> Result<Runtime, Fatal> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build();
     runtime.map_err(|error| Fatal::new("no runtime", error))
 }
 
@@ -157,48 +173,57 @@ async fn renew(
     }
 }
 
-/// What a serving thread takes with it.
-struct Start {
-    https: TcpListener,
-    http: TcpListener,
-    shared: Arc<Shared>,
-    places: Arc<Semaphore>,
+/// What runs on one thread.
+struct Serving {
+    https: Listener,
+    http: Listener,
     acceptor: TlsAcceptor,
-    alive: Alive,
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
 }
 
-impl Start {
-    fn run(self) {
-        let result = runtime().and_then(|runtime| runtime.block_on(self.serve()));
-        if let Err(error) = result {
-            log::error!("a thread ended: {error}");
-        }
-    }
-
-    async fn serve(self) -> Result<(), Fatal> {
-        let Self { https, http, shared, places, acceptor, alive } = self;
+impl Serving {
+    /// Listeners on these sockets, in `runtime`.
+    fn new(
+        runtime: &Runtime,
+        sockets: (TcpListener, TcpListener),
+        shared: &Arc<Shared>,
+        places: &Arc<Semaphore>,
+        acceptor: TlsAcceptor,
+        alive: &Alive,
+    ) -> Result<Self, Fatal> {
         let keep = Duration::from_secs(shared.config.pool_idle_s);
         let connect = Duration::from_secs(shared.config.connect_s);
         let pool = Pool::new(keep, connect);
-        tokio::spawn(Arc::clone(&pool).sweep());
-        let ending = shared.ending.clone();
-        let thread = Arc::new(Thread { shared: Arc::clone(&shared), pool });
+        let thread = Arc::new(Thread { shared: Arc::clone(shared), pool: Arc::clone(&pool) });
+        let _inside = runtime.enter();
         let listener = |socket: TcpListener, name| -> Result<Listener, Fatal> {
             Ok(Listener {
                 socket: tokio::net::TcpListener::from_std(socket)?,
                 thread: Arc::clone(&thread),
-                places: Arc::clone(&places),
+                places: Arc::clone(places),
                 gauge: shared.metrics.connections(name),
                 alive: alive.clone(),
+                accepting: Accepting::new(shared),
             })
         };
-        let https = tokio::spawn(listener(https, "https")?.https(acceptor));
-        let http = tokio::spawn(listener(http, "http")?.http());
-        drop(alive);
-        let _: (Result<_, _>, Result<_, _>) = tokio::join!(https, http);
+        let (https, http) = (listener(sockets.0, "https")?, listener(sockets.1, "http")?);
+        Ok(Self { https, http, acceptor, shared: Arc::clone(shared), pool })
+    }
+
+    async fn run(self) {
+        let Self { https, http, acceptor, shared, pool } = self;
+        tokio::spawn(pool.sweep());
+        // Tasks of their own, so that a panic in one ends only that one; health then tells.
+        let https = tokio::spawn(https.https(acceptor));
+        let http = tokio::spawn(http.http());
+        for ended in [https.await, http.await] {
+            if let Err(error) = ended {
+                log::error!("a listener ended: {error}");
+            }
+        }
         // The listeners are closed; connections go on until they or the process end.
-        ending.wait().await;
+        shared.ending.wait().await;
         tokio::time::sleep(FAREWELL).await;
-        Ok(())
     }
 }

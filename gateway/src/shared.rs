@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use chassis::Stopping;
 use prometheus::Registry;
@@ -31,6 +33,8 @@ pub struct Shared {
     pub metrics_route: Arc<RouteMetrics>,
     /// In the order of the routes' upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Listeners that take connections.
+    pub accepting: AtomicUsize,
     /// SIGTERM came: nothing new, and what runs may end.
     pub stopping: Stopping,
     /// The time to end is over.
@@ -57,9 +61,46 @@ impl Shared {
             config,
             registry,
             metrics,
+            accepting: AtomicUsize::new(0),
             stopping,
             ending,
         }
+    }
+}
+
+impl Shared {
+    /// Whether every listener takes connections.
+    ///
+    /// # Errors
+    ///
+    /// How many do not.
+    pub fn health(&self) -> Result<(), String> {
+        let wanted = self.config.threads() * LISTENERS_PER_THREAD;
+        let missing = wanted.saturating_sub(self.accepting.load(Ordering::Relaxed));
+        match missing {
+            0 => Ok(()),
+            _ => Err(format!("{missing} of {wanted} listeners take no connections")),
+        }
+    }
+}
+
+/// HTTPS and HTTP.
+const LISTENERS_PER_THREAD: usize = 2;
+
+/// Counts a listener as taking connections until it is dropped.
+pub struct Accepting(Arc<Shared>);
+
+impl Accepting {
+    /// One more.
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        shared.accepting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -176,6 +176,7 @@ async fn serve_tls(
         thread,
         peer,
         negotiated,
+        server_name: stream.get_ref().1.server_name().map(str::to_owned),
         screen: screen.clone(),
         requests: AtomicU64::new(0),
         _open: open,

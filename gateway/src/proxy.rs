@@ -34,6 +34,7 @@ use crate::policy;
 use crate::policy::Refusal;
 use crate::scrape;
 use crate::shared::Connection;
+use crate::tls;
 use crate::tunnel;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -116,6 +117,7 @@ async fn serve(
     }
     account.host = policy::host(&parts.uri, &parts.headers)?;
     policy::path(parts.uri.path())?;
+    directed(connection, &account.host)?;
     let asked = hop::remove(&mut parts.headers);
     if policy::is_internal(parts.uri.path()) {
         account.route(&shared.metrics_route);
@@ -175,6 +177,18 @@ fn framing(connection: &Connection, parts: &Parts) -> Result<(), Refusal> {
             let lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter().count();
             if lengths > 1 { Err(Refusal::ContentLength) } else { Ok(()) }
         }
+    }
+}
+
+/// A request for a host that the handshake was not for, on a connection whose certificate does not
+/// cover it, was sent the wrong way (RFC 9110 §15.5.20).
+fn directed(connection: &Connection, host: &str) -> Result<(), Failure> {
+    match &connection.server_name {
+        Some(name) if name != host && !tls::covers(&connection.shared().names, host) => {
+            let detail = format!("this connection was made for {name}, not for {host}");
+            Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, detail))
+        }
+        _ => Ok(()),
     }
 }
 

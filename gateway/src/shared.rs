@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 
 use crate::account::Negotiated;
+use crate::ca;
 use crate::config::Config;
 use crate::forwarded::Peer;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub metrics_route: Arc<RouteMetrics>,
     /// In the order of the routes' upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What the certificate covers.
+    pub names: Vec<String>,
     /// Listeners that take connections.
     pub accepting: AtomicUsize,
     /// SIGTERM came: nothing new, and what runs may end.
@@ -58,6 +61,7 @@ impl Shared {
             no_route: route("none"),
             metrics_route: route("metrics"),
             upstreams: config.routes.upstreams().iter().map(upstream).collect(),
+            names: ca::names(config.domain.as_str(), config.routes.hosts()),
             config,
             registry,
             metrics,
@@ -118,6 +122,8 @@ pub struct Connection {
     pub thread: Arc<Thread>,
     pub peer: Peer,
     pub negotiated: Negotiated,
+    /// The name that the client asked for in the handshake.
+    pub server_name: Option<String>,
     /// For HTTP/1; HTTP/2 frames its messages itself.
     pub screen: Option<Arc<Mutex<Screen>>>,
     /// Requests so far.

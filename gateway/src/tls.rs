@@ -52,6 +52,17 @@ impl Certificates {
     }
 }
 
+/// True when a certificate for `names` covers `host`: by name, or by a wildcard one level above
+/// (RFC 6125 §6.4.3).
+pub fn covers(names: &[String], host: &str) -> bool {
+    names.iter().any(|name| match name.strip_prefix('*') {
+        Some(parent) => host.split_once('.').is_some_and(|(first, _)| {
+            !first.is_empty() && host.strip_prefix(first) == Some(parent)
+        }),
+        None => name == host,
+    })
+}
+
 /// Lets rustls ask; the trait wants a type of its own around the shared handle.
 #[derive(Debug)]
 struct ByName(Arc<Certificates>);
@@ -81,4 +92,26 @@ pub fn server_config(
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
     config.send_tls13_tickets = 1;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_covers_one_level() {
+        let names = ["example.org", "*.example.org", "192.0.2.1"].map(str::to_owned);
+        for (host, expected) in [
+            ("example.org", true),
+            ("a.example.org", true),
+            ("a.b.example.org", false),
+            (".example.org", false),
+            ("xexample.org", false),
+            ("192.0.2.1", true),
+            ("192.0.2.2", false),
+            ("org", false),
+        ] {
+            assert_eq!(covers(&names, host), expected, "{host}");
+        }
+    }
 }

@@ -261,3 +261,38 @@ fn a_connection_serves_many_requests_and_reuses_the_upstreams() {
     }
     assert_eq!(upstream.seen().last().unwrap().line, "GET /b HTTP/1.1");
 }
+
+#[test]
+fn a_request_for_a_host_that_the_connection_is_not_for_is_misdirected() {
+    let (upstream, gateway) = started(&[]);
+    for (name, host, expected) in [
+        ("localhost", "dice.localhost", 200),
+        ("localhost", "127.0.0.1:8443", 200),
+        ("127.0.0.1", "other.example", 200),
+        ("localhost", "other.example", 421),
+    ] {
+        let mut client = tls(&gateway, name, |_| {}).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        client.get_mut().write_all(request.as_bytes()).unwrap();
+        assert_eq!(read_answer(&mut client, false).unwrap().status, expected, "{name} {host}");
+    }
+    assert_eq!(upstream.seen().len(), 3);
+}
+
+#[test]
+fn claims_in_trailers_are_dropped_too() {
+    let (send, receive) = mpsc::channel();
+    let upstream = Upstream::start(move |call| {
+        send.send(call.body()?.1).unwrap();
+        call.ok("")
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let answer = exchange(
+        &gateway,
+        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: X-Forwarded-For, X-Kept, Forwarded\r\n\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\
+         X-Kept: 1\r\nForwarded: for=6.6.6.6\r\n\r\n",
+    );
+    assert_eq!(answer.status, 200);
+    assert_eq!(receive.recv().unwrap().join("\n").to_ascii_lowercase(), "x-kept: 1");
+}

@@ -97,6 +97,26 @@ impl<B: std::io::BufRead> FillOnce for B {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let (send, given_up) = std::sync::mpsc::channel();
+    let upstream = Upstream::start(move |call| {
+        call.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n"))?;
+        let piece = vec![7; 64 << 10];
+        for _ in 0..BYTES / piece.len() {
+            if let Err(error) = call.write(&piece) {
+                send.send(()).unwrap();
+                return Err(error);
+            }
+        }
+        Ok(())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__IDLE_S", "1")]);
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    client.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    given_up.recv_timeout(crate::support::LONG).unwrap();
+}
+
+#[test]
 fn an_event_stream_comes_as_it_is_written() {
     let (send, receive) = std::sync::mpsc::channel::<&str>();
     let receive = std::sync::Mutex::new(receive);

@@ -113,10 +113,16 @@ fn link(libraries: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The languages whose words the English voices speak where the script is theirs, such as Greek. The
+/// engine crashes when it looks for one of their dictionaries in vain.
+const FOREIGN: [&str; 15] =
+    ["ar", "bn", "el", "gu", "he", "hi", "hy", "ka", "kn", "ko", "ml", "pa", "si", "ta", "te"];
+
 /// Writes `data.rs`: the files that English and its variants need, sorted by path.
 fn embed(data: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut files: Vec<String> =
         ["en_dict", "intonations", "phondata", "phonindex", "phontab"].map(str::to_owned).into();
+    files.extend(FOREIGN.map(|language| format!("{language}_dict")));
     files.extend(names(data, "lang/gmw", |name| name == "en" || name.starts_with("en-"))?);
     files.extend(names(data, "voices/!v", |_| true)?);
     files.sort();

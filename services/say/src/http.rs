@@ -18,6 +18,7 @@ use percent_encoding::percent_decode_str;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 
+use crate::body::Body;
 use crate::coding;
 use crate::coding::Coding;
 use crate::pool::Failure;
@@ -132,7 +133,7 @@ fn answer(request: &HttpRequest, audio: Audio, coding: Coding) -> HttpResponse {
     if coding == Coding::Gzip {
         response.insert_header((header::CONTENT_ENCODING, "gzip"));
     }
-    response.content_type("audio/wav").body(audio.body)
+    response.content_type("audio/wav").body(Body(audio.body))
 }
 
 impl From<TextError> for Problem {

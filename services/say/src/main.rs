@@ -1,4 +1,5 @@
 //! `say` speaks words: `GET /say/hello%20world` answers a WAV.
+mod body;
 mod budget;
 mod coding;
 mod config;

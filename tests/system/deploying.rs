@@ -134,8 +134,7 @@ impl Server {
         let engine = Engine::start(&namespace, &folder.join("engine"));
 
         for key in ["host", "login", "stranger"] {
-            let file = path(key);
-            command("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", &file]);
+            make_key(folder, key);
         }
         fs::copy(folder.join("login.pub"), folder.join("authorized_keys")).unwrap();
         let host_key = fs::read_to_string(folder.join("host.pub")).unwrap();
@@ -143,7 +142,8 @@ impl Server {
         fs::write(folder.join("known_hosts"), format!("[{address}]:{SSH} {host_key}")).unwrap();
         let config = format!(
             "ListenAddress {address}\nPort {SSH}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
-             AuthenticationMethods publickey\nPermitRootLogin prohibit-password\nStrictModes no\n\
+             AuthenticationMethods publickey\nPermitRootLogin prohibit-password\nPermitUserEnvironment yes\n\
+             StrictModes no\n\
              UsePAM no\nSetEnv DOCKER_HOST={}\n",
             path("host"),
             path("authorized_keys"),
@@ -156,6 +156,22 @@ impl Server {
         sshd.args(["-D", "-e", "-f", &path("sshd_config")]);
         let sshd = Daemon::start(&mut sshd, "Server listening on");
         Self { _sshd: sshd, engine, namespace, scratch }
+    }
+
+    /// A key whose login finds these programs first, and then what is in `path`.
+    fn login(&self, key: &str, programs: &[(&str, &str)], path: &str) {
+        make_key(self.scratch.path(), key);
+        let folder = self.file(&format!("{key}-programs"));
+        fs::create_dir(&folder).unwrap();
+        for (name, script) in programs {
+            let program = folder.join(name);
+            fs::write(&program, script).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let public = fs::read_to_string(self.file(&format!("{key}.pub"))).unwrap();
+        let keys = fs::read_to_string(self.file("authorized_keys")).unwrap();
+        let keys = format!("{keys}environment=\"PATH={}:{path}\" {public}", folder.display());
+        fs::write(self.file("authorized_keys"), keys).unwrap();
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -195,6 +211,11 @@ impl Server {
         services.sort();
         services
     }
+}
+
+fn make_key(folder: &Path, name: &str) {
+    let file = folder.join(name).display().to_string();
+    command("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", &file]);
 }
 
 fn mode(path: &Path) -> u32 {
@@ -264,6 +285,18 @@ fn what_stands_in_the_way_is_named() {
     let stopped = server.deploy(&stack, "login", &[]);
     fs::rename(server.file("engine/elsewhere.sock"), &socket).unwrap();
     told(&stopped, "Docker engine is not running", "systemctl start docker");
+
+    let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
+    server.login("bare", &[("sh", "#!/bin/dash\nexec /bin/dash \"$@\"\n")], "/nowhere");
+    told(&server.deploy(&stack, "bare", &[]), "The server has no Docker", "apt-get install");
+    let docker = command("sh", &["-c", "command -v docker"]).text();
+    let engine_only =
+        format!("#!/bin/sh\n[ \"$1\" = compose ] && exit 1\nexec {} \"$@\"\n", docker.trim());
+    server.login("old", &[("docker", &engine_only)], &path);
+    told(&server.deploy(&stack, "old", &[]), "no Docker Compose", "docker/compose-plugin");
+    let little_room = "#!/bin/sh\necho Filesystem\necho disk 1000000 995000 5000 99% /\n";
+    server.login("full", &[("df", little_room)], &path);
+    told(&server.deploy(&stack, "full", &[]), "The server's disk has 4 MB", "system prune");
     assert!(server.services().is_empty(), "something was started all the same");
     drop(server);
 

@@ -17,12 +17,15 @@ use landlock::Ruleset;
 use landlock::RulesetAttr;
 use landlock::RulesetStatus;
 use landlock::Scope;
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::Resource;
 use nix::sys::resource::setrlimit;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use nix::unistd::alarm;
 use nix::unistd::dup2_stderr;
+use nix::unistd::getppid;
 use seccompiler::BpfProgram;
 use seccompiler::SeccompAction;
 use seccompiler::SeccompCmpArgLen;
@@ -62,7 +65,7 @@ fn failed<E: fmt::Display>(step: &'static str) -> impl FnOnce(E) -> SandboxError
 ///
 /// When the kernel refuses anything but Landlock, which kernels before 5.13 do not have.
 pub fn enclose() -> Result<String, SandboxError> {
-    die_with_parent().map_err(failed("death signal"))?;
+    die_with(getppid()).map_err(failed("death signal"))?;
     prctl::set_dumpable(false).map_err(failed("dumpable"))?;
     prctl::set_no_new_privs().map_err(failed("no new privileges"))?;
     for (resource, limit) in [
@@ -87,9 +90,10 @@ pub fn enclose() -> Result<String, SandboxError> {
 ///
 /// # Errors
 ///
-/// Not on Linux.
-pub fn die_with_parent() -> nix::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)
+/// When `parent` has gone already: the signal would never come.
+pub fn die_with(parent: Pid) -> nix::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 /// Ends this process after so much time on a processor, or by the clock.
@@ -148,6 +152,7 @@ fn system_calls() -> Result<BpfProgram, seccompiler::BackendError> {
         libc::SYS_rseq,
         libc::SYS_gettid,
         libc::SYS_getpid,
+        libc::SYS_getppid,
         libc::SYS_setitimer,
         libc::SYS_getrandom,
         libc::SYS_clock_gettime,

@@ -20,6 +20,7 @@ use nix::sys::prctl;
 use nix::sys::wait::WaitStatus;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use nix::unistd::getpid;
 
 use crate::engine;
 use crate::engine::Engine;
@@ -130,6 +131,7 @@ fn serve(limits: Limits) -> io::Result<u8> {
     hello.extend(engine.languages().iter().map(|name| format!("language {name}")));
     hello.extend(engine.variants().iter().map(|name| format!("variant {name}")));
     hello.push(format!("sandbox {}", sandbox::enclose()?));
+    let worker = getpid();
     let mut message = Vec::new();
     for line in hello {
         frame::write(&mut message, line.as_bytes())?;
@@ -137,11 +139,12 @@ fn serve(limits: Limits) -> io::Result<u8> {
     frame::end(&mut message)?;
     output.write_all(&message)?;
     while let Some(request) = frame::message(&mut input, REQUEST_BYTES_MAX)? {
-        let child =
-            engine::fork(|| match answer(&mut engine, &first, &request, limits, &mut output) {
+        let child = engine::fork(|| {
+            match answer(worker, &mut engine, &first, &request, limits, &mut output) {
                 Ok(()) => 0,
                 Err(_) => 1,
-            })?;
+            }
+        })?;
         match wait(child)? {
             WaitStatus::Exited(_, 0) => {}
             WaitStatus::Signaled(_, signal, _) => return Ok(FORK_DIED.saturating_add(signal as u8)),
@@ -162,13 +165,14 @@ fn wait(child: Pid) -> nix::Result<WaitStatus> {
 
 /// In the fork: speaks the request into `output`.
 fn answer(
+    worker: Pid,
     engine: &mut Engine,
     first: &CString,
     request: &[Vec<u8>],
     limits: Limits,
     output: &mut File,
 ) -> io::Result<()> {
-    sandbox::die_with_parent()?;
+    sandbox::die_with(worker)?;
     sandbox::limit_time(limits.cpu_s_max, Duration::from_secs(limits.wall_s_max.into()))?;
     let mut samples = Samples::new(limits.samples_max, output);
     let outcome = speak(engine, first, request, &mut samples)?;

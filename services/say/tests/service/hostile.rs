@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use proptest::test_runner::RngAlgorithm;
+use proptest::test_runner::TestRng;
 use proptest::test_runner::TestRunner;
 
 use harness::Service;
@@ -81,8 +83,9 @@ fn repeated_tokens_do_not_crash_the_engine() {
     let words = (token, 20..400_usize)
         .prop_map(|(token, times)| token.repeat(times).chars().take(600).collect::<String>());
     let voice = prop_oneof![Just("en"), Just("whisper"), Just("en-us"), Just("klatt4")];
-    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
-    TestRunner::new(config)
+    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
+    // The same cases every time: a text that crashes the engine is found by fuzzing, not by chance here.
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
         .run(&(words, voice), |(words, voice)| {
             spoken(&say, &words, voice).map_err(TestCaseError::fail)
         })

@@ -26,6 +26,13 @@ fn signal(id: u32, signal: Signal) {
     kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
 }
 
+/// A soft limit of the process; empty when the process has gone.
+fn limit(id: u32, name: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
 /// The only worker of a service that was started with one.
 fn worker(say: &Service) -> u32 {
     let workers = children(say.id());
@@ -44,15 +51,13 @@ fn a_worker_may_only_compute() {
         assert_eq!(status(id, "Seccomp"), "2", "a filter");
         assert_eq!(status(id, "NoNewPrivs"), "1");
         assert_eq!(status(id, "Threads"), "1", "a fork copies one thread");
-        let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
         for (name, most) in [
             ("Max address space", "134217728"),
             ("Max file size", "0"),
             ("Max core file size", "0"),
             ("Max open files", "8"),
         ] {
-            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            assert_eq!(line.split_whitespace().next(), Some(most), "{name}");
+            assert_eq!(limit(id, name), most, "{name}");
         }
         for file in fs::read_dir(format!("/proc/{id}/fd")).unwrap() {
             let target = fs::read_link(file.unwrap().path()).unwrap();
@@ -105,9 +110,9 @@ fn a_worker_killed_at_work_takes_its_fork_with_it() {
     let (reply, fork) = thread::scope(|scope| {
         let reply = scope.spawn(|| get(&say, &long_text("orphan")));
         let mut forks = Vec::new();
-        until("the worker forks", || {
+        until("the worker forks, and the fork has set its limits", || {
             forks = children(before);
-            !forks.is_empty()
+            forks.first().is_some_and(|fork| limit(*fork, "Max cpu time") == "5")
         });
         // Stopped, it cannot finish before the worker is killed.
         signal(forks[0], Signal::SIGSTOP);

@@ -11,14 +11,15 @@
 //! - A cancelled request is answered by nobody, and what it had been given goes to the next in line.
 
 mod calls;
+mod effect;
 mod line;
 mod score;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fmt;
 use std::net::IpAddr;
 
 use calls::{Calls, Sent};
+pub use effect::{Effect, Limits, Note, Outcome, Refusal};
 use line::Line;
 use score::Score;
 
@@ -36,119 +37,6 @@ pub type Ticket = u64;
 /// Picks one of `0..count`, each equally likely; `count` is at least 1.
 pub trait Chance: FnMut(usize) -> usize {}
 impl<F: FnMut(usize) -> usize> Chance for F {}
-
-/// What the farm holds at most.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Places registered at a time.
-    pub places_max: usize,
-    /// Requests waiting at a time.
-    pub waiting_max: usize,
-    /// Candidates of all waiting requests together: what bounds the memory of the queue.
-    pub candidates_max: usize,
-    /// Places that one connection may remember as its own after they disappeared.
-    pub lost_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            places_max: 10_000,
-            waiting_max: 20_000,
-            candidates_max: 2_000_000,
-            lost_max: 10_000,
-        }
-    }
-}
-
-/// What the caller has to do, in this order.
-#[derive(Debug, PartialEq)]
-pub enum Effect {
-    /// Answer the request; its ticket is used up.
-    Reply {
-        /// The request.
-        ticket: Ticket,
-        /// What to answer.
-        outcome: Result<Outcome, Refusal>,
-    },
-    /// Call `set_allowed_ips` on the exporter; what it answers goes to [`Farm::answered`].
-    /// No exporter has two of these calls open.
-    Allow {
-        /// The exporter's connection.
-        exporter: ConnectionId,
-        /// The address to admit; nobody when absent.
-        address: Option<IpAddr>,
-    },
-    /// A line for the operator's log.
-    Note(Note),
-}
-
-/// The result of a request that had to wait.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// `reserve`: this place is now held by the caller.
-    Reserved(PlaceId),
-    /// `return_reservation`: done.
-    Returned,
-}
-
-/// Why a request was refused; the texts are those that upstream's users see.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No candidate of a reservation is registered.
-    #[error("None of the candidates exist anymore")]
-    NoneExist,
-    /// The last candidate disappeared while the request waited.
-    #[error("All candidate places are gone")]
-    AllGone,
-    /// The place is not held by the caller, or not registered.
-    #[error("{0}")]
-    Unknown(PlaceId),
-    /// A connection registers one place.
-    #[error("Place already registered")]
-    Registered,
-    /// Names are unique.
-    #[error("Place with name \"{0}\" already registered")]
-    NameTaken(String),
-    /// The exporter answered `set_allowed_ips` with this error.
-    #[error("{0}")]
-    Exporter(String),
-    /// [`Limits::places_max`] is reached.
-    #[error("The hub has no room for another place (at most {0})")]
-    FarmFull(usize),
-    /// [`Limits::waiting_max`] or [`Limits::candidates_max`] is reached.
-    #[error("The hub's queue is full, try again later")]
-    QueueFull,
-}
-
-/// What happened, in the words operators know from upstream's log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// A place came.
-    Registered(String),
-    /// A place went.
-    Disappeared(String),
-    /// A place was free and is now held.
-    Reserved(String, ConnectionId),
-    /// A place is free again.
-    Returned(String, ConnectionId),
-    /// A place went from the first connection to the second.
-    HandedOver(String, ConnectionId, ConnectionId),
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Registered(name) => write!(f, "New place registered: @{name}"),
-            Self::Disappeared(name) => write!(f, "Place @{name} disappeared"),
-            Self::Reserved(name, by) => write!(f, "Place @{name} reserved by <{by}>"),
-            Self::Returned(name, by) => write!(f, "Place @{name} returned by <{by}>"),
-            Self::HandedOver(name, from, to) => {
-                write!(f, "Place @{name} returned by <{from}>. Now reserved by <{to}>")
-            }
-        }
-    }
-}
 
 /// A registered place.
 #[derive(Debug)]

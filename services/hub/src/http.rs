@@ -168,7 +168,8 @@ fn no_socket_here() -> HttpResponse {
 /// Whether the request asks for a WebSocket, RFC 6455 §4.2.1.
 fn upgrades(request: &HttpRequest) -> bool {
     let upgrade = request.headers().get(UPGRADE).and_then(|upgrade| upgrade.to_str().ok());
-    upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
+    request.head().upgrade()
+        && upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const PROXY_FRESH: Duration = Duration::from_secs(30);
 /// A name server that does not answer holds nobody up for longer.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most addresses that host names may stand for; a gateway has a few.
+/// The most addresses that a host name may stand for; a gateway has a few.
 const NAMED_MAX: usize = 256;
 
 /// The proxies that are believed, as the operator writes them: addresses, networks, host names, or `*` for
@@ -161,6 +161,8 @@ pub enum Unknown {
     NoAddress(String),
     /// The address is that of a proxy, which did not say for whom it asks.
     Proxy(IpAddr),
+    /// Somebody asks for another, and no name server says whether it is a trusted proxy.
+    Unresolved(IpAddr),
 }
 
 impl fmt::Display for Unknown {
@@ -168,6 +170,12 @@ impl fmt::Display for Unknown {
         match self {
             Self::NoAddress(text) => {
                 write!(f, "'{text}' does not appear to be an IPv4 or IPv6 address")
+            }
+            Self::Unresolved(address) => {
+                write!(
+                    f,
+                    "The hub cannot tell whether {address} is a trusted proxy: names are not resolved"
+                )
             }
             Self::Proxy(address) => write!(
                 f,
@@ -184,9 +192,11 @@ pub struct Proxies {
     named: Mutex<Named>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Named {
     addresses: HashSet<IpAddr>,
+    /// Some names have no answer.
+    incomplete: bool,
     asked: Option<Instant>,
 }
 
@@ -201,35 +211,48 @@ impl Proxies {
     /// # Errors
     /// When the client cannot be known.
     pub async fn client(&self, peer: IpAddr, lines: &[&str]) -> Result<IpAddr, Unknown> {
-        let named = if self.trusted.names.is_empty() || self.trusted.everybody {
-            HashSet::new()
-        } else {
-            self.named(peer.to_canonical()).await
-        };
-        self.trusted.client(peer, lines, &named)
+        let peer = peer.to_canonical();
+        if self.trusted.names.is_empty() || self.trusted.contains(peer, &HashSet::new()) {
+            return self.trusted.client(peer, lines, &HashSet::new());
+        }
+        let named = self.named(peer).await;
+        if named.incomplete && !lines.is_empty() && !named.addresses.contains(&peer) {
+            return Err(Unknown::Unresolved(peer));
+        }
+        self.trusted.client(peer, lines, &named.addresses)
     }
 
     /// The addresses of the host names: those at hand if the peer is among them, else asked for anew, at most
     /// once in [`NAMES_FRESH`] whatever the number of requests.
-    async fn named(&self, peer: IpAddr) -> HashSet<IpAddr> {
+    async fn named(&self, peer: IpAddr) -> Named {
         let mut named = self.named.lock().await;
         let fresh = if named.addresses.contains(&peer) { PROXY_FRESH } else { NAMES_FRESH };
         if named.asked.is_some_and(|asked| asked.elapsed() < fresh) {
-            return named.addresses.clone();
+            return named.clone();
         }
-        let mut addresses = HashSet::new();
+        let mut answer = Named::default();
         for name in &self.trusted.names {
             match timeout(NAMES_TIMEOUT, lookup_host((name.as_str(), 0))).await {
                 Ok(Ok(found)) => {
-                    addresses.extend(found.map(|socket| socket.ip().to_canonical()).take(NAMED_MAX))
+                    answer
+                        .addresses
+                        .extend(found.map(|socket| socket.ip().to_canonical()).take(NAMED_MAX));
                 }
-                Ok(Err(error)) => log::warn!("trusted proxy {name}: {error}"),
-                Err(_) => log::warn!("trusted proxy {name}: the name server does not answer"),
+                Ok(Err(error)) => {
+                    log::warn!("the trusted proxy {name} is not resolved: {error}");
+                    answer.incomplete = true;
+                }
+                Err(_) => {
+                    log::warn!(
+                        "the trusted proxy {name} is not resolved: no answer in {NAMES_TIMEOUT:?}"
+                    );
+                    answer.incomplete = true;
+                }
             }
         }
-        named.addresses = addresses.into_iter().take(NAMED_MAX).collect();
-        named.asked = Some(Instant::now());
-        named.addresses.clone()
+        answer.asked = Some(Instant::now());
+        named.clone_from(&answer);
+        answer
     }
 }
 

@@ -123,6 +123,23 @@ fn host_names_are_resolved() {
     assert_eq!(client("192.0.2.1"), Ok("192.0.2.1".parse().unwrap()));
 }
 
+#[test]
+fn while_names_are_not_resolved_nobody_is_taken_for_the_client() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let proxies = Proxies::new("no-such-host.invalid 127.0.0.1".parse().unwrap());
+    let client = |peer: &'static str, lines: &[&str]| {
+        runtime.block_on(proxies.client(peer.parse().unwrap(), lines))
+    };
+    let stranger = client("192.0.2.1", &["10.0.0.5"]);
+    assert!(matches!(stranger, Err(Unknown::Unresolved(_))), "{stranger:?}");
+    assert_eq!(
+        client("192.0.2.1", &[]),
+        Ok("192.0.2.1".parse().unwrap()),
+        "it asks for nobody else"
+    );
+    assert_eq!(client("127.0.0.1", &["10.0.0.5"]), Ok("10.0.0.5".parse().unwrap()));
+}
+
 proptest! {
     #[test]
     fn no_header_from_a_stranger_changes_anything(lines in prop::collection::vec(".{0,40}", 0..4)) {

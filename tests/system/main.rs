@@ -9,5 +9,6 @@ mod machine;
 mod outside;
 mod own_service;
 mod scrape;
+mod speech;
 mod stack;
 mod upping;

@@ -98,12 +98,12 @@ pub enum Fault {
 
 impl Upload {
     /// The body of a request; empty ones cost nothing.
-    pub fn new(body: Incoming, idle: Duration, bytes: IntCounter) -> Self {
+    pub fn new(body: Incoming, idle: Duration, bytes: &IntCounter) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
         let progress = Progress::default();
-        let source = Source { body, patience: Patience::new(idle), bytes, progress };
+        let source = Source { body, patience: Patience::new(idle), bytes: bytes.clone(), progress };
         Self(Some(Arc::new(Mutex::new(source))))
     }
 

@@ -27,9 +27,7 @@ pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, N
     // Made when there is nothing to do but to wait, before looking once more: no change is missed.
     let mut waiting = None;
     loop {
-        let replicas = upstream.replicas();
-        let draw = |most| rand::random_range(0..most);
-        if let Some(replica) = replica::choose(&replicas, &tried, replica::now_ms(), draw) {
+        if let Some(replica) = upstream.choose(&tried) {
             let lease = match thread.pool.reuse(&replica) {
                 Some(lease) => Ok(lease),
                 None => thread.pool.connect(&replica).await,
@@ -65,7 +63,7 @@ pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, N
             // New addresses, or a replica in doubt is well again.
             _ = changes.changed() => {}
             // A replica in doubt may be tried: one of those who wait will.
-            () = tokio::time::sleep(DOUBT), if !replicas.is_empty() => {}
+            () = tokio::time::sleep(DOUBT), if !upstream.replicas().is_empty() => {}
             () = tokio::time::sleep_until(*deadline) => return Err(NoneLive),
         }
     }

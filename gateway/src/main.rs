@@ -25,6 +25,7 @@ mod screen;
 mod screened;
 mod serve;
 mod shared;
+mod sockets;
 mod store;
 mod tls;
 mod tunnel;

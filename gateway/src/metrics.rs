@@ -185,8 +185,7 @@ pub struct RouteMetrics {
     classes: [Class; 5],
     /// Bytes of request bodies.
     pub request_bytes: IntCounter,
-    /// Bytes of response bodies.
-    pub response_bytes: IntCounter,
+    response_bytes: IntCounter,
 }
 
 struct Class {
@@ -195,8 +194,9 @@ struct Class {
 }
 
 impl RouteMetrics {
-    /// Counts a request that ended.
-    pub fn count(&self, status: StatusCode, took: Duration) {
+    /// Counts a request that ended, and the bytes of its answer.
+    pub fn count(&self, status: StatusCode, took: Duration, bytes: u64) {
+        self.response_bytes.inc_by(bytes);
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         self.classes[class].requests.inc();
         self.classes[class].durations.observe(took.as_secs_f64());

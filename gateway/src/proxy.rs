@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::account::Account;
-use crate::account::InFlight;
+use crate::account::Counted;
 use crate::answer::Failure;
 use crate::body::Download;
 use crate::body::Upload;
@@ -49,17 +49,9 @@ const CROWDED_RETRY_AFTER_S: u64 = 1;
 pub async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Response<Download> {
     let (mut parts, body) = request.into_parts();
     connection.requests.fetch_add(1, Ordering::Relaxed);
-    let shared = Arc::clone(connection.shared());
-    let in_flight = InFlight::new(&shared.metrics.in_flight);
-    let crowded = in_flight.count() > shared.config.requests_max;
-    let mut account = Account::open(
-        parts.method.clone(),
-        parts.uri.path().to_owned(),
-        connection.peer.address,
-        connection.negotiated,
-        Arc::clone(&shared.no_route),
-        in_flight,
-    );
+    let mut account = Account::open(&connection, parts.method.clone(), parts.uri.clone());
+    let shared = connection.shared();
+    let crowded = shared.metrics.in_flight.get() > shared.requests_max;
     account.request_id = request_id(&mut parts.headers);
     let accept = parts.headers.get(header::ACCEPT).cloned();
     let http1 = parts.version != Version::HTTP_2;
@@ -83,7 +75,7 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> 
         Served::Relayed(response) => {
             let (head, (body, lease)) = response.into_parts();
             account.status = head.status;
-            let idle = Duration::from_secs(shared.config.idle_s);
+            let idle = Duration::from_secs(connection.shared().config.idle_s);
             Response::from_parts(head, Download::relayed(body, lease, idle, account))
         }
         Served::Tunnel(head, tunnel) => {
@@ -120,7 +112,7 @@ async fn serve(
     directed(connection, &account.host)?;
     let asked = hop::remove(&mut parts.headers);
     if policy::is_internal(parts.uri.path()) {
-        account.route(&shared.metrics_route);
+        account.counted = Counted::Metrics;
         return scrape::answer(connection, &account.host, &parts).await.map(Served::Own);
     }
     let Some((index, route)) = shared.config.routes.find(&account.host, parts.uri.path()) else {
@@ -131,12 +123,11 @@ async fn serve(
         );
         return Err(Failure::new(StatusCode::NOT_FOUND, detail));
     };
-    let metrics = &shared.routes[index];
-    account.route(metrics);
+    account.counted = Counted::Route(index);
+    account.upstream = Some(route.upstream);
     let upstream = &shared.upstreams[route.upstream];
-    account.upstream.clone_from(&upstream.name);
     let idle = Duration::from_secs(shared.config.idle_s);
-    let upload = Upload::new(body, idle, metrics.request_bytes.clone());
+    let upload = Upload::new(body, idle, &shared.routes[index].request_bytes);
 
     account.client = outgoing_headers(&mut parts, connection, &upload, asked)?;
     parts.headers.insert(REQUEST_ID.clone(), account.request_id.clone());
@@ -250,11 +241,19 @@ fn request_id(headers: &mut HeaderMap) -> HeaderValue {
         let fits = |c: &u8| c.is_ascii_alphanumeric() || b"-_.:/+=".contains(c);
         !bytes.is_empty() && bytes.len() <= REQUEST_ID_BYTES_MAX && bytes.iter().all(fits)
     };
-    let given = headers.remove(&REQUEST_ID).filter(sane);
-    given.unwrap_or_else(|| {
-        HeaderValue::from_str(&chassis::random_id())
-            .unwrap_or_else(|_| HeaderValue::from_static("-"))
-    })
+    headers.remove(&REQUEST_ID).filter(sane).unwrap_or_else(new_id)
+}
+
+/// 32 hex digits. They name a request and guard nothing, so they need no system call each.
+fn new_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    let random: u128 = rand::random();
+    for (pair, byte) in text.chunks_exact_mut(2).zip(random.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 fn too_many() -> Failure {

@@ -110,6 +110,11 @@ impl Upstream {
         Arc::clone(&self.replicas.borrow())
     }
 
+    /// One of the replicas, see [`choose`].
+    pub fn choose(&self, tried: &[SocketAddr]) -> Option<Arc<Replica>> {
+        choose(&self.replicas.borrow(), tried, now_ms(), |most| rand::random_range(0..most))
+    }
+
     /// Hears when the replicas change or one is well again.
     pub fn watch(&self) -> watch::Receiver<Replicas> {
         self.replicas.subscribe()
@@ -142,7 +147,7 @@ impl Upstream {
 
 /// The less loaded of two replicas drawn at random (M. Mitzenmacher, "The Power of Two Choices",
 /// 2001) among those that may be asked and were not yet `tried`. `draw(n)` is below `n`.
-pub fn choose(
+fn choose(
     replicas: &[Arc<Replica>],
     tried: &[SocketAddr],
     now_ms: u64,
@@ -152,24 +157,25 @@ pub fn choose(
         !tried.contains(&replica.address)
             && replica.doubt_until_ms.load(Ordering::Relaxed) <= now_ms
     };
-    let mut candidates: Vec<&Arc<Replica>> = replicas.iter().filter(well).collect();
-    while !candidates.is_empty() {
-        let first = draw(candidates.len());
-        let mut best = first;
-        if candidates.len() > 1 {
+    loop {
+        let count = replicas.iter().filter(well).count();
+        let first = if count > 1 { draw(count) } else { 0 };
+        let mut candidates = replicas.iter().filter(well);
+        let one = candidates.nth(first)?;
+        let chosen = if count > 1 {
             // A different one, each as likely.
-            let second = (first + 1 + draw(candidates.len() - 1)) % candidates.len();
-            let load = |n: usize| candidates[n].load.load(Ordering::Relaxed);
-            if load(second) < load(first) {
-                best = second;
-            }
-        }
-        let candidate = candidates.swap_remove(best);
-        if candidate.admits(now_ms) {
-            return Some(Arc::clone(candidate));
+            let second = (first + 1 + draw(count - 1)) % count;
+            let other = replicas.iter().filter(well).nth(second).unwrap_or(one);
+            let load = |replica: &Replica| replica.load.load(Ordering::Relaxed);
+            if load(other) < load(one) { other } else { one }
+        } else {
+            one
+        };
+        // Refused leave means that somebody else is trying it: it is not well any more.
+        if chosen.admits(now_ms) {
+            return Some(Arc::clone(chosen));
         }
     }
-    None
 }
 
 /// Milliseconds since the first call, never 0.

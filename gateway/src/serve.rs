@@ -1,6 +1,7 @@
 //! The process: a thread a core that serves, and this one that asks DNS, renews certificates,
 //! answers on the admin port, and waits for the end.
 
+use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::shared::Accepting;
 use crate::shared::Alive;
 use crate::shared::Shared;
 use crate::shared::Thread;
+use crate::sockets;
 use crate::tls;
 use crate::tls::Certificates;
 
@@ -51,10 +53,11 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     raise_file_limit();
     // First the sockets: a wrong one is told at once, and the cryptography takes its time.
-    let https = bind("https", config.https)?;
-    let http = bind("http", config.http)?;
-    let admin = bind("admin", config.admin)?;
-    let addresses = (https.local_addr()?, http.local_addr()?, admin.local_addr()?);
+    let threads = config.threads();
+    let https = named("https", config.https, sockets::bind(config.https, threads))?;
+    let http = named("http", config.http, sockets::bind(config.http, threads))?;
+    let admin = named("admin", config.admin, chassis::bind(config.admin))?;
+    let addresses = (https[0].local_addr()?, http[0].local_addr()?, admin.local_addr()?);
 
     let registry = chassis::registry(about)?;
     let metrics = Metrics::register(&registry)?;
@@ -68,21 +71,19 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let runtime = new_runtime()?;
     let (stop, stopping) = Stopping::channel();
     let (end, ending) = Stopping::channel();
-    let threads = config.threads();
     let drain = config.drain();
     let places = Arc::new(Semaphore::new(config.connections_max));
     let shared = Arc::new(Shared::new(config, registry, metrics, stopping, ending));
     let (alive, mut ended) = mpsc::channel(1);
     // Set before anybody is told that the gateway is ready.
     let signal = runtime.block_on(async { chassis::stop_signal() })?;
-    for number in 0..threads {
+    for (number, sockets) in https.into_iter().zip(http).enumerate() {
         let runtime = new_runtime()?;
-        let sockets = (https.try_clone()?, http.try_clone()?);
         let serving = Serving::new(&runtime, sockets, &shared, &places, acceptor.clone(), &alive)?;
         let thread = thread::Builder::new().name(format!("serve-{number}"));
         thread.spawn(move || runtime.block_on(serving.run()))?;
     }
-    drop((https, http, alive));
+    drop(alive);
 
     runtime.block_on(async {
         for upstream in &shared.upstreams {
@@ -111,9 +112,8 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
-    chassis::bind(address)
-        .map_err(|error| Fatal::new(format!("{key}: cannot listen on {address}"), error))
+fn named<T>(key: &str, address: SocketAddr, bound: io::Result<T>) -> Result<T, Fatal> {
+    bound.map_err(|error| Fatal::new(format!("{key}: cannot listen on {address}"), error))
 }
 
 /// Each request has two sockets, and a shell's limit is often 1024.

@@ -27,13 +27,15 @@ pub struct Shared {
     pub registry: Registry,
     pub metrics: Metrics,
     /// In the order of the routes.
-    pub routes: Vec<Arc<RouteMetrics>>,
+    pub routes: Vec<RouteMetrics>,
     /// For requests that have no route.
-    pub no_route: Arc<RouteMetrics>,
+    pub no_route: RouteMetrics,
     /// For `https://DOMAIN/metrics`.
-    pub metrics_route: Arc<RouteMetrics>,
+    pub metrics_route: RouteMetrics,
     /// In the order of the routes' upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// [`Config::requests_max`] as the gauge counts.
+    pub requests_max: i64,
     /// What the certificate covers.
     pub names: Vec<String>,
     /// Listeners that take connections.
@@ -53,7 +55,7 @@ impl Shared {
         stopping: Stopping,
         ending: Stopping,
     ) -> Self {
-        let route = |name: &str| Arc::new(metrics.route(name));
+        let route = |name: &str| metrics.route(name);
         let upstream =
             |places: &Vec<_>| Arc::new(Upstream::new(places, |name| metrics.upstream(name)));
         Self {
@@ -61,6 +63,7 @@ impl Shared {
             no_route: route("none"),
             metrics_route: route("metrics"),
             upstreams: config.routes.upstreams().iter().map(upstream).collect(),
+            requests_max: i64::try_from(config.requests_max).unwrap_or(i64::MAX),
             names: ca::names(config.domain.as_str(), config.routes.hosts()),
             config,
             registry,

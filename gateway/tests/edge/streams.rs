@@ -161,7 +161,7 @@ fn a_client_that_stops_sending_is_given_up() {
 #[test]
 fn a_slow_body_is_no_idle_one() {
     let upstream = Upstream::echo();
-    let settings = [("GATEWAY__IDLE_S", "1"), ("GATEWAY__ANSWER_S", "1")];
+    let settings = [("GATEWAY__IDLE_S", "2"), ("GATEWAY__ANSWER_S", "2")];
     let gateway = Gateway::start(&upstream.route(), &settings);
     let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n";

@@ -129,7 +129,7 @@ fn a_container_has_no_privileges_and_has_limits() {
 }
 
 #[test]
-fn the_kernel_agrees() {
+fn the_kernel_gives_no_privileges() {
     let stack = Stack::from_env();
     for (service, container) in all(&stack) {
         let process = container["State"]["Pid"].as_u64().unwrap();
@@ -143,6 +143,25 @@ fn the_kernel_agrees() {
         assert_eq!(field("NoNewPrivs:"), "1", "{service}");
         for capabilities in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
             assert_eq!(field(capabilities), "0000000000000000", "{service}: {capabilities}");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_keeps_the_limits() {
+    let stack = Stack::from_env();
+    for (service, container) in all(&stack) {
+        let host = &container["HostConfig"];
+        // The group's own files, in version 1 of control groups and in version 2.
+        for (field, first, second) in [
+            ("Memory", "memory/memory.limit_in_bytes", "memory.max"),
+            ("PidsLimit", "pids/pids.max", "pids.max"),
+        ] {
+            let group = inside(&container, "/sys/fs/cgroup");
+            let limit = fs::read_to_string(group.join(first))
+                .or_else(|_| fs::read_to_string(group.join(second)))
+                .unwrap_or_else(|error| panic!("{service}: {field}: {error}"));
+            assert_eq!(limit.trim(), host[field].to_string(), "{service}: {field}");
         }
     }
 }

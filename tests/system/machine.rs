@@ -206,10 +206,12 @@ impl Namespace {
         format!("10.213.{}.2", self.subnet)
     }
 
-    /// A program that runs in the namespace; the file system stays this machine's.
+    /// A program that runs in the namespace; the file system stays this machine's. It ends with
+    /// the test, even if that is killed.
     pub fn program(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--");
+        command.args(["setpriv", "--pdeathsig", "TERM", "--", program]);
         command
     }
 

@@ -263,7 +263,7 @@ impl Keeper {
                 let audio_s_max = self.plan.limits.samples_max / SAMPLE_RATE_HZ;
                 return Err(Failure::TooLong { audio_s_max });
             }
-            Outcome::Refused => return Err(Failure::Refused),
+            Outcome::Refused | Outcome::AskAgain => return Err(Failure::Refused),
         }
         let (head, samples) = heard.bytes.split_at_mut(wav::HEAD_BYTES);
         if samples.iter().all(|byte| *byte == 0) {

@@ -170,25 +170,37 @@ impl Worker {
         reservation: Reservation,
     ) -> Result<Heard, Lost> {
         let request = request(voice, script).map_err(Lost::Died)?;
-        self.input.write_all(&request).await.map_err(Lost::Died)?;
-        let mut heard = Heard { bytes: Vec::new(), reservation, outcome: Outcome::Spoken };
+        let mut heard = Heard { bytes: Vec::new(), reservation, outcome: Outcome::AskAgain };
         grow(&mut heard, wav::HEAD_BYTES)?;
         heard.bytes.resize(wav::HEAD_BYTES, 0);
+        // Twice at most: once another voice is gone, the worker answers any.
+        for _ in 0..2 {
+            self.ask(&request, &mut heard).await?;
+            if heard.outcome != Outcome::AskAgain {
+                break;
+            }
+        }
+        heard.bytes.shrink_to_fit();
+        // Shrinking always succeeds.
+        let _: bool = heard.reservation.resize(heard.bytes.capacity());
+        Ok(heard)
+    }
+
+    /// Sends the request, and takes the answer.
+    async fn ask(&mut self, request: &[u8], heard: &mut Heard) -> Result<(), Lost> {
+        self.input.write_all(request).await.map_err(Lost::Died)?;
         loop {
             let length = self.frame_length().await.map_err(Lost::Died)?;
             if length == 0 {
                 break;
             }
-            grow(&mut heard, length)?;
+            grow(heard, length)?;
             let at = heard.bytes.len();
             heard.bytes.resize(at + length, 0);
             self.output.read_exact(&mut heard.bytes[at..]).await.map_err(Lost::Died)?;
         }
         heard.outcome = self.outcome().await.map_err(Lost::Died)?;
-        heard.bytes.shrink_to_fit();
-        // Shrinking always succeeds.
-        let _: bool = heard.reservation.resize(heard.bytes.capacity());
-        Ok(heard)
+        Ok(())
     }
 
     async fn outcome(&mut self) -> io::Result<Outcome> {

@@ -5,7 +5,13 @@
 //! pieces, each with a leading [`PAUSE`] or [`NO_PAUSE`]), a fork answers frames of samples, the
 //! message's end, and one frame of one byte, an [`Outcome`]. When the fork dies instead, the worker
 //! ends, since the answer may have broken off anywhere; the parent starts another.
+//!
+//! Setting a voice takes as long as saying a word, so it is kept for the next request. But some
+//! voices leave traces in the engine that the next voice would speak with. So the worker itself
+//! has the [`FIRST_VOICE`] for ever, and for another one it forks a keeper, which sets that voice
+//! on an engine without traces, and serves while requests ask for it.
 
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -38,7 +44,7 @@ pub const NO_PAUSE: u8 = b',';
 /// Longest request, in bytes: the settings keep texts far shorter.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
-/// What the engine speaks with until the first request names another; most keep it.
+/// What the worker's own engine speaks with.
 const FIRST_VOICE: &str = "en";
 
 /// Exit code after a fork's death, plus its signal.
@@ -80,6 +86,8 @@ pub enum Outcome {
     TooLong,
     /// The engine refused the voice or the text.
     Refused,
+    /// Another voice was set, and is no more: the same request will be answered now.
+    AskAgain,
 }
 
 impl Outcome {
@@ -90,13 +98,14 @@ impl Outcome {
             Self::Spoken => b's',
             Self::TooLong => b'l',
             Self::Refused => b'r',
+            Self::AskAgain => b'a',
         }
     }
 
     /// From the wire.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Spoken, Self::TooLong, Self::Refused]
+        [Self::Spoken, Self::TooLong, Self::Refused, Self::AskAgain]
             .into_iter()
             .find(|outcome| outcome.byte() == byte)
     }
@@ -121,37 +130,112 @@ pub fn run(limits: Option<Limits>) -> ExitCode {
 
 fn serve(limits: Limits) -> io::Result<u8> {
     prctl::set_name(c"say-worker")?;
-    // Files, not std's handles: those buffer by lines.
-    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut engine = Engine::start().map_err(io::Error::other)?;
     let first = CString::new(FIRST_VOICE)?;
     engine.set_voice(&first).map_err(io::Error::other)?;
     let mut hello = vec![format!("engine {}", engine.version())];
     hello.extend(engine.languages().iter().map(|name| format!("language {name}")));
     hello.extend(engine.variants().iter().map(|name| format!("variant {name}")));
+    // Files, not std's handles: those buffer by lines.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     hello.push(format!("sandbox {}", sandbox::enclose()?));
-    let worker = getpid();
+    let mut server = Server { engine, limits, input, output };
     let mut message = Vec::new();
     for line in hello {
         frame::write(&mut message, line.as_bytes())?;
     }
     frame::end(&mut message)?;
-    output.write_all(&message)?;
-    while let Some(request) = frame::message(&mut input, REQUEST_BYTES_MAX)? {
-        let child = engine::fork(|| {
-            match answer(worker, &mut engine, &first, &request, limits, &mut output) {
-                Ok(()) => 0,
-                Err(_) => 1,
+    server.output.write_all(&message)?;
+    server.worker(&first)
+}
+
+/// A process that forks for requests: the worker, or a keeper of another voice.
+struct Server {
+    engine: Engine,
+    limits: Limits,
+    input: File,
+    output: File,
+}
+
+/// The voice and the pieces.
+type Request = Vec<Vec<u8>>;
+
+/// How a process ended: 0 is good.
+type Code = u8;
+
+impl Server {
+    /// Serves all voices until stdin ends.
+    fn worker(&mut self, first: &CStr) -> io::Result<Code> {
+        while let Some(request) = self.next()? {
+            let code = if voice(&request)? == first.to_bytes() {
+                self.fork(|server| server.answer(&request))?
+            } else {
+                self.fork(|server| server.keeper(&request))?
+            };
+            if code != 0 {
+                return Ok(code);
             }
-        })?;
-        match wait(child)? {
-            WaitStatus::Exited(_, 0) => {}
-            WaitStatus::Signaled(_, signal, _) => return Ok(FORK_DIED.saturating_add(signal as u8)),
-            _ => return Ok(FORK_DIED),
         }
+        Ok(0)
     }
-    Ok(0)
+
+    /// Answers this request and those after it, while they want the same voice.
+    fn keeper(&mut self, first: &Request) -> io::Result<Code> {
+        let wanted = voice(first)?;
+        if self.engine.set_voice(&CString::new(wanted)?).is_err() {
+            self.end(Outcome::Refused)?;
+            return Ok(0);
+        }
+        let mut code = self.fork(|server| server.answer(first))?;
+        while code == 0 {
+            let Some(request) = self.next()? else { break };
+            if voice(&request)? != wanted {
+                self.end(Outcome::AskAgain)?;
+                break;
+            }
+            code = self.fork(|server| server.answer(&request))?;
+        }
+        Ok(code)
+    }
+
+    /// Speaks the request, in a process of its own.
+    fn answer(&mut self, request: &Request) -> io::Result<Code> {
+        let wall = Duration::from_secs(self.limits.wall_s_max.into());
+        sandbox::limit_time(self.limits.cpu_s_max, wall)?;
+        let mut samples = Samples::new(self.limits.samples_max, &mut self.output);
+        let outcome = speak(&mut self.engine, &request[1..], &mut samples)?;
+        samples.end(outcome)?;
+        Ok(0)
+    }
+
+    /// Answers without a sample.
+    fn end(&mut self, outcome: Outcome) -> io::Result<()> {
+        Samples::new(0, &mut self.output).end(outcome)
+    }
+
+    fn next(&mut self) -> io::Result<Option<Request>> {
+        frame::message(&mut self.input, REQUEST_BYTES_MAX)
+    }
+
+    /// Does `work` in a fork, and answers how that ended.
+    fn fork(&mut self, work: impl FnOnce(&mut Self) -> io::Result<Code>) -> io::Result<Code> {
+        let this = getpid();
+        let fork = engine::fork(|| {
+            let done = sandbox::die_with(this).map_err(io::Error::from).and_then(|()| work(self));
+            done.unwrap_or(1)
+        })?;
+        Ok(match wait(fork)? {
+            WaitStatus::Exited(_, code) => Code::try_from(code).unwrap_or(FORK_DIED),
+            WaitStatus::Signaled(_, signal, _) => FORK_DIED.saturating_add(signal as u8),
+            _ => FORK_DIED,
+        })
+    }
+}
+
+fn voice(request: &Request) -> io::Result<&[u8]> {
+    let none = || io::Error::new(io::ErrorKind::InvalidData, "a request without a voice");
+    request.first().map(Vec::as_slice).ok_or_else(none)
 }
 
 fn wait(child: Pid) -> nix::Result<WaitStatus> {
@@ -163,33 +247,11 @@ fn wait(child: Pid) -> nix::Result<WaitStatus> {
     }
 }
 
-/// In the fork: speaks the request into `output`.
-fn answer(
-    worker: Pid,
-    engine: &mut Engine,
-    first: &CString,
-    request: &[Vec<u8>],
-    limits: Limits,
-    output: &mut File,
-) -> io::Result<()> {
-    sandbox::die_with(worker)?;
-    sandbox::limit_time(limits.cpu_s_max, Duration::from_secs(limits.wall_s_max.into()))?;
-    let mut samples = Samples::new(limits.samples_max, output);
-    let outcome = speak(engine, first, request, &mut samples)?;
-    samples.end(outcome)
-}
-
 fn speak(
     engine: &mut Engine,
-    first: &CString,
-    request: &[Vec<u8>],
+    pieces: &[Vec<u8>],
     samples: &mut Samples<'_>,
 ) -> io::Result<Outcome> {
-    let [voice, pieces @ ..] = request else { return Ok(Outcome::Refused) };
-    let voice = CString::new(voice.as_slice())?;
-    if voice != *first && engine.set_voice(&voice).is_err() {
-        return Ok(Outcome::Refused);
-    }
     for piece in pieces {
         let [pause, text @ ..] = piece.as_slice() else { return Ok(Outcome::Refused) };
         let text = CString::new(text)?;
@@ -224,6 +286,9 @@ struct Samples<'a> {
 
 const HEAD: [u8; 4] = [0; 4];
 
+/// Bytes of one sample.
+const SAMPLE_BYTES: usize = size_of::<i16>();
+
 impl<'a> Samples<'a> {
     fn new(left: u32, output: &'a mut File) -> Self {
         let mut frame = Vec::with_capacity(HEAD.len() + frame::BYTES_MAX + 16);
@@ -240,13 +305,22 @@ impl<'a> Samples<'a> {
             return Ok(false);
         };
         self.left = left;
-        for sample in heard {
-            if self.frame.len() + 2 > HEAD.len() + frame::BYTES_MAX {
+        let mut heard = heard;
+        while !heard.is_empty() {
+            let room = (HEAD.len() + frame::BYTES_MAX - self.frame.len()) / SAMPLE_BYTES;
+            if room == 0 {
                 self.close_frame()?;
                 self.output.write_all(&self.frame)?;
                 self.frame.truncate(HEAD.len());
+                continue;
             }
-            self.frame.extend(sample.to_le_bytes());
+            let (fitting, rest) = heard.split_at(room.min(heard.len()));
+            let at = self.frame.len();
+            self.frame.resize(at + fitting.len() * SAMPLE_BYTES, 0);
+            for (place, sample) in self.frame[at..].chunks_exact_mut(SAMPLE_BYTES).zip(fitting) {
+                place.copy_from_slice(&sample.to_le_bytes());
+            }
+            heard = rest;
         }
         Ok(true)
     }
@@ -285,7 +359,7 @@ mod tests {
                 "{wrong:?}"
             );
         }
-        for outcome in [Outcome::Spoken, Outcome::TooLong, Outcome::Refused] {
+        for outcome in [Outcome::Spoken, Outcome::TooLong, Outcome::Refused, Outcome::AskAgain] {
             assert_eq!(Outcome::from_byte(outcome.byte()), Some(outcome));
         }
         assert_eq!(Outcome::from_byte(0), None);

@@ -6,5 +6,6 @@ mod hostile;
 mod speech;
 mod start;
 mod support;
+mod voices;
 mod whisper;
 mod workers;

@@ -57,7 +57,7 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Silence after which a peer is asked whether it is there, by the kernel or by an HTTP/2 ping.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After the kernel refused to give a connection (no more files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -96,26 +96,26 @@ impl Listener {
         let stopping = self.thread.shared.stopping.clone();
         let mut stopped = pin!(stopping.wait());
         loop {
+            let accepted = tokio::select! {
+                () = &mut stopped => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    log::warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
             let place = tokio::select! {
                 () = &mut stopped => return,
                 place = Arc::clone(&self.places).acquire_owned() => place,
             };
             // Never closed, so there is always a place in the end.
             let Ok(place) = place else { return };
-            let accepted = tokio::select! {
-                () = &mut stopped => return,
-                accepted = self.socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address)) => {
-                    let open = Open::new(&self.gauge, place, self.alive.clone());
-                    spawn(stream, address, Arc::clone(&self.thread), open);
-                }
-                Err(error) => {
-                    log::warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            let open = Open::new(&self.gauge, place, self.alive.clone());
+            spawn(stream, address, Arc::clone(&self.thread), open);
         }
     }
 }
@@ -276,7 +276,11 @@ async fn serve_http2(
         }
     }
     serving.as_mut().graceful_shutdown();
-    serving.await
+    if shared.stopping.is_stopping() {
+        return serving.await;
+    }
+    // Nobody uses it, so nobody waits for its end.
+    tokio::time::timeout(KEEPALIVE_TIMEOUT, serving).await.unwrap_or(Ok(()))
 }
 
 async fn serve_redirects(stream: TcpStream, thread: Arc<Thread>, open: Open) {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::replica::Upstream;
 use crate::route::Place;
@@ -16,13 +17,13 @@ const PAUSE: Duration = Duration::from_millis(1500);
 /// Least time between two questions, however many requests want to know.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// Failures of DNS itself in a row after which the last answer is no longer believed: another
-/// container may have the address by then.
-const FAILURES_MAX: u32 = 3;
+/// How long the last answer is believed while DNS gives none: long enough for the engine that
+/// answers to be restarted, and then another container may have the address.
+const BELIEF: Duration = Duration::from_secs(30);
 
 /// Keeps the replicas of `upstream` as DNS has them, until it is dropped.
 pub async fn keep(upstream: Arc<Upstream>) {
-    let mut failures = 0;
+    let mut answered = Instant::now();
     loop {
         let mut addresses = Vec::new();
         let mut unsure = false;
@@ -36,8 +37,10 @@ pub async fn keep(upstream: Arc<Upstream>) {
                 Err(error) => log::debug!("{place}: {error}"),
             }
         }
-        failures = if unsure { failures + 1 } else { 0 };
-        if !unsure || failures >= FAILURES_MAX {
+        if !unsure {
+            answered = Instant::now();
+        }
+        if !unsure || answered.elapsed() > BELIEF {
             addresses.sort_unstable();
             addresses.dedup();
             if upstream.update(&addresses) {

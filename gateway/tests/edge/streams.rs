@@ -5,9 +5,12 @@ use std::io::Write;
 use std::thread;
 
 use crate::support::Gateway;
+use crate::support::LONG;
 use crate::support::Upstream;
+use crate::support::exchange;
 use crate::support::read_answer;
 use crate::support::tls;
+use crate::support::until;
 
 /// What is moved each way.
 const BYTES: usize = 300 << 20;
@@ -113,7 +116,7 @@ fn a_client_that_does_not_read_is_given_up() {
     let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__IDLE_S", "1")]);
     let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
     client.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    given_up.recv_timeout(crate::support::LONG).unwrap();
+    given_up.recv_timeout(LONG).unwrap();
 }
 
 #[test]
@@ -185,12 +188,64 @@ fn a_head_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
+fn a_silent_http2_connection_is_closed() {
+    let gateway = Gateway::start("/=http://127.0.0.1:1", &[("GATEWAY__HEADER_S", "1")]);
+    let mut client =
+        tls(&gateway, "localhost", |builder| builder.set_alpn_protos(b"\x02h2").unwrap()).unwrap();
+    // The preface and empty SETTINGS (RFC 9113 §3.4), and then nothing, not even a pong.
+    client.get_mut().write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    assert!(!rest.is_empty(), "its own SETTINGS and a GOAWAY");
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_a_place() {
+    let upstream = Upstream::echo();
+    let settings = [("GATEWAY__CONNECTIONS_MAX", "2")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
+    let one = tls(&gateway, "localhost", |_| {}).unwrap();
+    let _two = tls(&gateway, "localhost", |_| {}).unwrap();
+    let mut third = std::net::TcpStream::connect(gateway.https).unwrap();
+    third.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    // Anything that is no handshake ends a connection at once, when it is served.
+    third.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let waits = third.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock);
+    drop(one);
+    third.set_read_timeout(Some(LONG)).unwrap();
+    let mut rest = Vec::new();
+    third.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.first(), Some(&0x15), "a TLS alert");
+}
+
+#[test]
+fn requests_beyond_the_limit_are_told_to_come_back() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let upstream = Upstream::start(move |call| {
+        gone.lock().unwrap().recv().unwrap();
+        call.ok("first")
+    });
+    let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__REQUESTS_MAX", "1")]);
+    let get = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut first = tls(&gateway, "localhost", |_| {}).unwrap();
+    first.get_mut().write_all(get).unwrap();
+    until("the first to arrive", || (upstream.seen().len() == 1).then_some(()));
+    let second = exchange(&gateway, get);
+    assert_eq!(second.status, 503);
+    assert!(second.field("retry-after").is_some());
+    go.send(()).unwrap();
+    assert_eq!(read_answer(&mut first, false).unwrap().text(), "first");
+}
+
+#[test]
 fn a_handshake_that_does_not_come_is_not_waited_for() {
     let gateway = Gateway::start("/=http://127.0.0.1:1", &[("GATEWAY__HANDSHAKE_S", "1")]);
     let mut stream = std::net::TcpStream::connect(gateway.https).unwrap();
-    stream.set_read_timeout(Some(crate::support::LONG)).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     stream.write_all(&[0x16, 0x03, 0x01]).unwrap();
     assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0);
     let name = r#"gateway_tls_handshake_failures_total{reason="timeout"}"#;
-    assert_eq!(gateway.metric(name), Some(1.0));
+    until("the count", || (gateway.metric(name) == Some(1.0)).then_some(()));
 }

@@ -21,6 +21,9 @@ use crate::mailbox::Mailbox;
 /// the kernel reset the connection, and the frame be lost.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// And no more than this is read from it meanwhile, in bytes: the rest of a message that is too long.
+const LINGER_BYTES_MAX: usize = 64 << 20;
+
 /// Close code 1013, "try again later": <https://www.iana.org/assignments/websocket>.
 const TRY_AGAIN_LATER: u16 = 1013;
 
@@ -69,17 +72,22 @@ impl Session {
             End::Gone => {}
             End::Closed(reason) => self.mailbox.close_with(reason),
             End::Close(code, reason) => {
-                let understood =
-                    matches!(code, CloseCode::Restart | CloseCode::Error | CloseCode::Policy);
+                let understood = matches!(code, CloseCode::Restart | CloseCode::Error);
                 if !understood {
                     self.frames = Frames::new();
                     self.share.hold(0);
                 }
                 self.mailbox.close(code, reason);
-                self.linger(understood).await;
+                // Who does not read will not read this either.
+                if !self.mailbox.status().overflowed {
+                    self.linger(understood).await;
+                }
             }
         }
         self.mailbox.finish();
+        // The payload is kept, unread, until the last frame is written or lost: were it dropped, actix-web would
+        // go on reading and throwing away what a peer sends that takes nothing itself.
+        self.mailbox.gone().await;
     }
 
     async fn serve(&mut self, stopping: &Stopping) -> End {
@@ -165,7 +173,12 @@ impl Session {
     /// Reads and forgets what the peer still sends, until it closes too.
     async fn linger(&mut self, understood: bool) {
         let rest = async {
+            let mut left = LINGER_BYTES_MAX;
             while let Some(Ok(chunk)) = self.payload.next().await {
+                left = left.saturating_sub(chunk.len());
+                if left == 0 {
+                    break;
+                }
                 if understood {
                     self.frames.feed(&chunk);
                     let closed = loop {

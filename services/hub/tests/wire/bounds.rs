@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use harness::Service;
 use serde_json::json;
@@ -73,19 +74,17 @@ fn a_peer_that_does_not_read_is_dropped() {
     let id = agent.start("reserve", &json!([[place]]));
     agent.hears_nothing();
     let mut stream = deaf.socket.get_mut().try_clone().unwrap();
-    // 4 KiB each: the sockets' buffers take some, the hub 4 MiB.
+    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    // 4 KiB each: the sockets' buffers take some, the hub 4 MiB. Once it has dropped the peer it takes no more.
     let flood = std::thread::spawn(move || {
         let message = json!({"id": "x".repeat(4000), "method": "get_reservations"}).to_string();
         let message = frame(0x82, message.as_bytes());
-        for _ in 0..10_000 {
-            if stream.write_all(&message).is_err() {
-                return;
-            }
-        }
+        (0..50_000).all(|_| stream.write_all(&message).is_ok())
     });
     assert_eq!(agent.reply(id), Err("All candidate places are gone".to_owned()));
+    assert!(!flood.join().unwrap(), "200 MB were read from a peer that is dropped");
     drop(deaf);
-    flood.join().unwrap();
+    agent.hears_nothing();
 }
 
 #[test]

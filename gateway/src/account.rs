@@ -12,6 +12,8 @@ use http::StatusCode;
 use http::Uri;
 
 use crate::shared::Connection;
+use crate::unread::Unread;
+use crate::unread::Watch;
 
 /// How a connection was negotiated; the same for all its requests.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +71,11 @@ impl Account {
             bytes: 0,
             broken: None,
         }
+    }
+
+    /// Watches whether the answer is read, where that is for the gateway to know.
+    pub fn watch(&self) -> Option<Watch> {
+        self.connection.unread.as_ref().map(Unread::watch)
     }
 
     /// Bytes of the body were handed to the client's connection.

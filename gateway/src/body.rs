@@ -23,6 +23,7 @@ use crate::account::Account;
 use crate::forwarded;
 use crate::hop;
 use crate::pool::Lease;
+use crate::unread::Watch;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +191,8 @@ pub struct Download {
     content: Content,
     /// Written when this is dropped; `None` when a tunnel writes it later.
     account: Option<Account>,
+    /// Where the client's connection can leave it unread without the kernel's knowing.
+    watch: Option<Watch>,
 }
 
 #[derive(Debug)]
@@ -211,7 +214,8 @@ struct Relayed {
 impl Download {
     /// What the gateway itself says.
     pub fn own(text: impl Into<Bytes>, account: Option<Account>) -> Self {
-        Self { content: Content::Own(text.into()), account }
+        let watch = account.as_ref().and_then(Account::watch);
+        Self { content: Content::Own(text.into()), account, watch }
     }
 
     /// An upstream's answer over `lease`.
@@ -223,7 +227,9 @@ impl Download {
             lease.give_back();
         }
         let relayed = Relayed { body, patience: Patience::new(idle), lease };
-        Self { content: Content::Relayed(Box::new(relayed)), account: Some(account) }
+        let watch = account.watch();
+        let content = Content::Relayed(Box::new(relayed));
+        Self { content, account: Some(account), watch }
     }
 }
 
@@ -273,12 +279,23 @@ impl Body for Download {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { content, account } = self.get_mut();
+        let Self { content, account, watch } = self.get_mut();
         let frame = match content {
             Content::Own(text) if text.is_empty() => None,
             Content::Own(text) => Some(Ok(Frame::data(std::mem::take(text)))),
-            Content::Relayed(relayed) => ready!(relayed.poll_frame(context)),
+            Content::Relayed(relayed) => match relayed.poll_frame(context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    if let Some(watch) = watch {
+                        watch.caught_up();
+                    }
+                    return Poll::Pending;
+                }
+            },
         };
+        if let Some(watch) = watch {
+            watch.given();
+        }
         match (&frame, account) {
             (Some(Ok(frame)), Some(account)) => {
                 if let Some(data) = frame.data_ref() {

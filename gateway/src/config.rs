@@ -41,7 +41,8 @@ pub struct Config {
     pub threads: usize,
     /// Most connections of clients at once; more wait in the kernel.
     pub connections_max: usize,
-    /// Most requests at once; more are answered 503.
+    /// Most requests (and tunnels) at once; more are answered 503. One whose answer is left unread
+    /// holds about 150 kB.
     pub requests_max: usize,
     /// Time for a TLS handshake.
     pub handshake_s: u64,
@@ -78,8 +79,8 @@ impl Default for Config {
             drain_s: 8,
             hold_s: 10,
             threads: 0,
-            connections_max: 4096,
-            requests_max: 4096,
+            connections_max: 2048,
+            requests_max: 1024,
             handshake_s: 10,
             header_s: 30,
             connect_s: 2,

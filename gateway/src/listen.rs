@@ -50,10 +50,13 @@ const STREAMS_MAX: u32 = 100;
 
 /// What one stream and one connection of HTTP/2 may send us ahead of our reading.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// What is buffered for a stream whose client does not read.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What the kernel takes of an answer before it is sent.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// Silence after which a peer is asked whether it is there, by the kernel or by an HTTP/2 ping.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -125,6 +128,8 @@ fn tune(stream: &TcpStream, unread: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&keepalive())?;
+    // A slow reader's data waits at its service, not in the kernel's memory for us.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     // Also ends a connection whose client reads nothing for that long (RFC 5482).
     socket.set_tcp_user_timeout(Some(unread))
 }
@@ -178,6 +183,7 @@ async fn serve_tls(
         negotiated,
         server_name: stream.get_ref().1.server_name().map(str::to_owned),
         screen: screen.clone(),
+        unread: http2.then(Arc::default),
         requests: AtomicU64::new(0),
         _open: open,
     });
@@ -259,6 +265,7 @@ async fn serve_http2(
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let idle = Duration::from_secs(shared.config.header_s);
+    let unread = Duration::from_secs(shared.config.idle_s);
     let mut seen = 0;
     loop {
         tokio::select! {
@@ -272,6 +279,10 @@ async fn serve_http2(
                     break;
                 }
                 seen = requests;
+                if connection.unread.as_ref().is_some_and(|answers| answers.stale(unread)) {
+                    log::debug!("{}: left an answer unread", connection.peer.address);
+                    return Ok(());
+                }
             }
         }
     }

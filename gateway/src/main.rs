@@ -29,6 +29,7 @@ mod sockets;
 mod store;
 mod tls;
 mod tunnel;
+mod unread;
 
 use std::process::ExitCode;
 

@@ -20,6 +20,7 @@ use crate::metrics::RouteMetrics;
 use crate::pool::Pool;
 use crate::replica::Upstream;
 use crate::screen::Screen;
+use crate::unread::Unread;
 
 /// One a process.
 pub struct Shared {
@@ -129,6 +130,8 @@ pub struct Connection {
     pub server_name: Option<String>,
     /// For HTTP/1; HTTP/2 frames its messages itself.
     pub screen: Option<Arc<Mutex<Screen>>>,
+    /// For HTTP/2; the kernel knows of HTTP/1.
+    pub unread: Option<Arc<Unread>>,
     /// Requests so far.
     pub requests: AtomicU64,
     pub _open: Open,

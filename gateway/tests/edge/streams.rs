@@ -200,6 +200,28 @@ fn a_silent_http2_connection_is_closed() {
 }
 
 #[test]
+fn an_http2_answer_that_is_left_unread_ends_its_connection() {
+    let upstream = Upstream::echo();
+    let settings = [("GATEWAY__HEADER_S", "1"), ("GATEWAY__IDLE_S", "1")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
+    let mut client =
+        tls(&gateway, "localhost", |builder| builder.set_alpn_protos(b"\x02h2").unwrap()).unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS with INITIAL_WINDOW_SIZE 0 (RFC 9113 §6.5.2): send me nothing.
+    bytes.extend_from_slice(b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0");
+    // HEADERS with END_STREAM and END_HEADERS: GET https / localhost (RFC 7541, appendix A).
+    bytes.extend_from_slice(b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x87\x84\x41\x09localhost");
+    client.get_mut().write_all(&bytes).unwrap();
+    until("the request to arrive", || (upstream.seen().len() == 1).then_some(()));
+    let mut rest = Vec::new();
+    // Ended without a goodbye, as it would not be read either.
+    let _: std::io::Result<usize> = client.read_to_end(&mut rest);
+    until("the request's end", || {
+        (gateway.metric("gateway_requests_in_flight") == Some(0.0)).then_some(())
+    });
+}
+
+#[test]
 fn connections_beyond_the_limit_wait_for_a_place() {
     let upstream = Upstream::echo();
     let settings = [("GATEWAY__CONNECTIONS_MAX", "2")];

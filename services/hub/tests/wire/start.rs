@@ -94,6 +94,16 @@ fn upstreams_file_is_read_as_it_is() {
 }
 
 #[test]
+fn the_hub_takes_as_many_open_files_as_it_may() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 64 && exec \"$0\"", env!("CARGO_BIN_EXE_hub")]);
+    command.env("HUB__LISTEN", "[::]:0");
+    let hub = Service::spawn(command);
+    let _peers: Vec<Peer> = (0..100).map(|_| Peer::new(&hub)).collect();
+    Peer::new(&hub).export("board");
+}
+
+#[test]
 fn the_log_has_the_lines_that_operators_know() {
     let folder = tempfile::tempdir().unwrap();
     let log = std::fs::File::create(folder.path().join("log")).unwrap();

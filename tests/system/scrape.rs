@@ -64,12 +64,20 @@ impl Prometheus {
         // Made first, so that a failure below ends the process.
         let mut prometheus = Self { child, url: String::new(), log, _scratch: scratch };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while prometheus.url.is_empty() {
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = prometheus.log.recv_timeout(left).expect("Prometheus says where it listens");
+            let line = prometheus.log.recv_timeout(left).expect("Prometheus says that it is ready");
             if let Some((_, address)) = line.split_once("msg=\"Listening on\" address=") {
                 prometheus.url = format!("http://{address}");
             }
+            if line.contains("Server is ready to receive web requests") {
+                break;
+            }
+        }
+        // On a busy machine the line comes before the answer.
+        while get(&format!("{}/-/ready", prometheus.url), &[]).status != 200 {
+            assert!(Instant::now() < deadline, "Prometheus does not become ready");
+            prometheus.watch(Duration::from_millis(100));
         }
         prometheus
     }
@@ -78,6 +86,7 @@ impl Prometheus {
     fn query(&self, query: &str) -> Vec<(String, f64)> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let reply = get(&format!("{}/api/v1/query?query={encoded}", self.url), &[]);
+        assert_eq!(reply.status, 200, "{query}: {}", reply.text());
         let reply: Value = serde_json::from_str(reply.text()).unwrap();
         let results = reply["data"]["result"].as_array().unwrap_or_else(|| panic!("{reply}"));
         let pair = |result: &Value| {

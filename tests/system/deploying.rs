@@ -125,11 +125,11 @@ impl Drop for Engine {
 }
 
 impl Server {
-    fn start(name: &'static str, subnet: u8) -> Self {
+    fn start(stack: &Stack, purpose: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path();
         let path = |name: &str| folder.join(name).display().to_string();
-        let namespace = Namespace::new(name, subnet);
+        let namespace = Namespace::new(stack, purpose);
         fs::create_dir(folder.join("engine")).unwrap();
         let engine = Engine::start(&namespace, &folder.join("engine"));
 
@@ -225,7 +225,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn a_bare_server_ends_with_a_healthy_stack_and_a_second_run_sends_nothing() {
     let stack = Stack::from_env();
-    let server = Server::start("hubbub-test-server", 42);
+    let server = Server::start(&stack, "server");
 
     let first = server.deploy(&stack, "login", &[]).success();
     assert!(first.text().contains("sending hubbub/"), "{}", first.text());
@@ -262,7 +262,7 @@ fn a_bare_server_ends_with_a_healthy_stack_and_a_second_run_sends_nothing() {
 #[test]
 fn what_stands_in_the_way_is_named() {
     let stack = Stack::from_env();
-    let server = Server::start("hubbub-test-refusal", 43);
+    let server = Server::start(&stack, "refusal");
     let told = |output: &Output, trouble: &str, remedy: &str| {
         assert_eq!(output.code, Some(1), "{}{}", output.text(), output.stderr);
         assert!(output.stderr.contains(trouble), "{trouble:?} is missing in {}", output.stderr);

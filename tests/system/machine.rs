@@ -3,6 +3,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
@@ -81,14 +84,14 @@ pub struct Project {
 
 impl Project {
     /// Nothing runs yet. What a test that was cut off left of it is removed.
-    pub fn new(stack: &Stack, name: &'static str) -> Self {
-        Self::in_folder(stack.folder(), name)
+    pub fn new(stack: &Stack, purpose: &str) -> Self {
+        Self::in_folder(stack.folder(), stack, purpose)
     }
 
     /// The same for another checkout.
-    pub fn in_folder(folder: &Path, name: &'static str) -> Self {
+    pub fn in_folder(folder: &Path, stack: &Stack, purpose: &str) -> Self {
         let environment = vec![
-            ("COMPOSE_PROJECT_NAME", name.to_owned()),
+            ("COMPOSE_PROJECT_NAME", format!("{}-{purpose}", stack.project())),
             ("HTTP_PORT", free_port().to_string()),
             ("HTTPS_PORT", free_port().to_string()),
         ];
@@ -169,25 +172,34 @@ impl Drop for Project {
 /// A network namespace with a cable to this machine: another machine as far as addresses go.
 /// Removed when dropped. Making one takes root.
 pub struct Namespace {
-    name: &'static str,
-    cable: String,
-    subnet: u8,
+    name: String,
+    /// The cable's ends, here and there; an interface's name has at most 15 letters.
+    ends: [String; 2],
+    /// The first three numbers and the base of the last one: the cable is a /30 of 10.213.0.0/16.
+    subnet: (String, u8),
 }
 
 impl Namespace {
-    /// `subnet` tells two of them apart: they use 10.213.SUBNET.0/30.
-    pub fn new(name: &'static str, subnet: u8) -> Self {
-        let namespace = Self { name, cable: format!("hubbub{subnet}"), subnet };
+    /// Named after the stack, so that two test runs on one machine do not meet.
+    pub fn new(stack: &Stack, purpose: &str) -> Self {
+        let name = format!("{}-{purpose}", stack.project());
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let [first, second, third, fourth, ..] = hasher.finish().to_le_bytes();
+        let tag = format!("{first:02x}{second:02x}{third:02x}{fourth:02x}");
+        let ends = [format!("hb{tag}h"), format!("hb{tag}t")];
+        let subnet = (format!("10.213.{first}"), second & !3);
+        let namespace = Self { name, ends, subnet };
         namespace.remove();
+        let (name, [near, far]) = (&namespace.name, &namespace.ends);
         let (here, there) = (namespace.here(), namespace.there());
-        let far_end = format!("hubbub{subnet}far");
         for line in [
             format!("netns add {name}"),
-            format!("link add {} type veth peer name {far_end} netns {name}", namespace.cable),
-            format!("addr add {here}/30 dev {}", namespace.cable),
-            format!("link set {} up", namespace.cable),
-            format!("-n {name} addr add {there}/30 dev {far_end}"),
-            format!("-n {name} link set {far_end} up"),
+            format!("link add {near} type veth peer name {far} netns {name}"),
+            format!("addr add {here}/30 dev {near}"),
+            format!("link set {near} up"),
+            format!("-n {name} addr add {there}/30 dev {far}"),
+            format!("-n {name} link set {far} up"),
             format!("-n {name} link set lo up"),
             format!("-n {name} route add default via {here}"),
         ] {
@@ -198,12 +210,12 @@ impl Namespace {
 
     /// This machine's address on the cable.
     pub fn here(&self) -> String {
-        format!("10.213.{}.1", self.subnet)
+        format!("{}.{}", self.subnet.0, self.subnet.1 + 1)
     }
 
     /// The other end's address.
     pub fn there(&self) -> String {
-        format!("10.213.{}.2", self.subnet)
+        format!("{}.{}", self.subnet.0, self.subnet.1 + 2)
     }
 
     /// A program that runs in the namespace; the file system stays this machine's. It ends with
@@ -217,11 +229,11 @@ impl Namespace {
 
     fn remove(&self) {
         // Neither is there, as a rule.
-        if Path::new("/sys/class/net").join(&self.cable).exists() {
-            command("ip", &["link", "delete", &self.cable]);
+        if Path::new("/sys/class/net").join(&self.ends[0]).exists() {
+            command("ip", &["link", "delete", &self.ends[0]]);
         }
-        if Path::new("/run/netns").join(self.name).exists() {
-            command("ip", &["netns", "delete", self.name]);
+        if Path::new("/run/netns").join(&self.name).exists() {
+            command("ip", &["netns", "delete", &self.name]);
         }
     }
 }

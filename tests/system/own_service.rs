@@ -84,8 +84,8 @@ fn a_folder_an_entry_and_a_route_are_a_service() {
     fs::write(checkout.path().join("compose.override.yaml"), ENTRY).unwrap();
     commit(checkout.path());
 
-    let mut project = Project::in_folder(checkout.path(), "hubbub-test-coin");
-    project.set("HUBBUB_TAG", "test-coin");
+    let mut project = Project::in_folder(checkout.path(), &stack, "coin");
+    project.set("HUBBUB_TAG", &format!("{}-coin", stack.project()));
     project.set("ROUTES", "/coin=http://coin:8080");
     let ca = project.ca();
     let up = run(&mut project.program("up", &["--ca", ca.to_str().unwrap()])).success();

@@ -230,7 +230,7 @@ fn a_second_up_changes_nothing() {
 #[test]
 fn the_ca_outlives_down() {
     let stack = Stack::from_env();
-    let project = Project::new(&stack, "hubbub-test-down");
+    let project = Project::new(&stack, "down");
     let _ = project.up(&[]).success();
     let ca = fs::read(project.ca()).unwrap();
     assert!(ca.starts_with(b"-----BEGIN CERTIFICATE-----"));
@@ -238,7 +238,7 @@ fn the_ca_outlives_down() {
     assert_eq!(project.curl("/dice").success().text().lines().count(), 5);
 
     project.down(&[]);
-    assert!(containers("hubbub-test-down", "gateway").is_empty());
+    assert!(containers(project.value("COMPOSE_PROJECT_NAME"), "gateway").is_empty());
     let _ = project.up(&[]).success();
     assert_eq!(fs::read(project.ca()).unwrap(), ca);
     assert_eq!(project.curl("/dice").success().text().lines().count(), 5);

@@ -93,7 +93,7 @@ fn a_taken_port_is_named_with_who_has_it() {
     let stack = Stack::from_env();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listener.local_addr().unwrap().port();
-    let project = Project::new(&stack, "hubbub-test-taken");
+    let project = Project::new(&stack, "taken");
 
     let output = project.up(&[("HTTP_PORT", &taken.to_string())]);
     let process = format!("(process {})", std::process::id());
@@ -137,7 +137,7 @@ fn a_full_disk_is_seen_before_it_is_full() {
 #[test]
 fn a_service_that_does_not_start_is_shown_with_its_log() {
     let stack = Stack::from_env();
-    let project = Project::new(&stack, "hubbub-test-broken");
+    let project = Project::new(&stack, "broken");
     let output = project.up(&[("ROUTES", "/coin=nowhere")]);
     told(&output, "gateway is ", "Hubbub did not become healthy");
     assert!(output.stderr.contains("bad settings: `nowhere`"), "{}", output.stderr);

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn start(config: config::Config) -> Result<(), Fatal> {
+    engine::give_large_memory_back();
     let registry = chassis::registry(&chassis::about!())?;
     let metrics = metrics::Metrics::register(&registry)?;
     let budget = budget::Budget::new(config.memory_mib << 20);

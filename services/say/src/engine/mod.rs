@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "espeak-ng is C, and fork is for who knows that no thread runs")]
 
 mod files;
+mod memory;
 mod noise;
 mod refused;
 
@@ -29,6 +30,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use nix::unistd::Pid;
+
+pub use memory::give_large_memory_back;
 
 /// Samples per second; all voices that are not mbrola's have this rate.
 pub const SAMPLE_RATE_HZ: u32 = 22_050;

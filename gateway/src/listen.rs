@@ -56,7 +56,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What the kernel takes of an answer before it is sent.
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+const UNSENT_BYTES_MAX: u32 = 512 * 1024;
 
 /// Silence after which a peer is asked whether it is there, by the kernel or by an HTTP/2 ping.
 const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -49,6 +49,8 @@ struct World {
     exporters: BTreeMap<ConnectionId, Exporter>,
     unanswered: BTreeMap<Ticket, ConnectionId>,
     tickets: Ticket,
+    /// Who was told that the place is its own, and has not given it back.
+    told: BTreeMap<PlaceId, ConnectionId>,
 }
 
 fn address(id: ConnectionId) -> Option<IpAddr> {
@@ -63,7 +65,13 @@ fn pick<T: Clone>(index: &Index, items: impl IntoIterator<Item = T>) -> Option<T
 impl World {
     fn new() -> Self {
         let farm = Farm::new(0.01, Limits::default());
-        Self { farm, exporters: BTreeMap::new(), unanswered: BTreeMap::new(), tickets: 0 }
+        Self {
+            farm,
+            exporters: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            tickets: 0,
+            told: BTreeMap::new(),
+        }
     }
 
     fn connections(&self) -> Vec<ConnectionId> {
@@ -101,6 +109,7 @@ impl World {
                 let held = self.farm.connections[&who].held.clone();
                 let Some(what) = pick(what, held) else { return };
                 let ticket = self.ticket(who);
+                self.told.remove(&what);
                 self.farm.give_back(who, ticket, what);
             }
             Event::Cancel(which) => {
@@ -123,6 +132,7 @@ impl World {
                 let Some(who) = pick(who, self.connections()) else { return };
                 self.farm.disconnect(who, chance);
                 self.exporters.remove(&who);
+                self.told.retain(|place, connection| *place != who && *connection != who);
                 self.unanswered.retain(|_, connection| *connection != who);
             }
         }
@@ -153,6 +163,7 @@ impl World {
                             "the exporter admits the new user and nobody else"
                         );
                         assert!(self.farm.connections[&connection].held.contains(&place));
+                        self.told.insert(place, connection);
                     }
                 }
                 Effect::Note(_) => {}
@@ -174,6 +185,13 @@ impl World {
             assert_eq!(place.holder, holders.get(id).copied(), "free, or held by one who knows it");
         }
         assert_eq!(farm.counts().1, holders.len());
+        for (place, holder) in &holders {
+            let told = self.told.get(place) == Some(holder);
+            assert!(
+                told != farm.places[place].granting.is_some(),
+                "who holds {place} knows it, or will"
+            );
+        }
         for (ticket, request) in &farm.requests {
             assert_eq!(self.unanswered.get(ticket), Some(&request.connection));
             assert!(farm.connections[&request.connection].requests.contains(ticket));

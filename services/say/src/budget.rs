@@ -4,15 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+/// A reservation up to this is small, in bytes: ten seconds of audio and its compressed form.
+const SMALL_BYTES_MAX: usize = 1 << 20;
+
+/// One part in so many is for small reservations only, so that a few clients who ask for hours and
+/// read slowly do not take away everybody's words.
+const SMALL_SHARE: usize = 8;
+
 /// What is left to take, in bytes. A clone is another handle to the same budget.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<AtomicUsize>);
+pub struct Budget {
+    left: Arc<AtomicUsize>,
+    for_small: usize,
+}
 
 impl Budget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+        Self { left: Arc::new(AtomicUsize::new(bytes)), for_small: bytes / SMALL_SHARE }
     }
 
     /// Takes nothing yet.
@@ -33,14 +43,14 @@ impl Reservation {
     /// Makes it `bytes` in all, more or less than now. False, and no change, when not that much is left.
     #[must_use]
     pub fn resize(&mut self, bytes: usize) -> bool {
-        let left = &self.budget.0;
+        let left = &self.budget.left;
         if bytes <= self.bytes {
             left.fetch_add(self.bytes - bytes, Ordering::Relaxed);
         } else {
             let more = bytes - self.bytes;
-            let taken = left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
-            if taken.is_err() {
+            let kept = if bytes > SMALL_BYTES_MAX { self.budget.for_small } else { 0 };
+            let take = |left: usize| left.checked_sub(more).filter(|left| *left >= kept);
+            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
                 return false;
             }
         }
@@ -51,7 +61,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
+        self.budget.left.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -91,6 +101,17 @@ mod tests {
         assert!(!one.resize(61));
         assert!(one.resize(10));
         assert!(other.resize(90));
+    }
+
+    #[test]
+    fn the_large_leave_a_part_to_the_small() {
+        let budget = Budget::new(16 << 20);
+        let (mut large, mut small) = (budget.reserve(), budget.reserve());
+        assert!(!large.resize((14 << 20) + 1));
+        assert!(large.resize(14 << 20));
+        assert!(small.resize(1 << 20));
+        assert!(!small.resize((1 << 20) + 1));
+        assert!(budget.reserve().resize(1 << 20));
     }
 
     #[test]

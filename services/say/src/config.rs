@@ -60,7 +60,7 @@ impl Default for Config {
             wall_s_max: 10,
             queue_max: 64,
             queue_s_max: 5,
-            memory_mib: 64,
+            memory_mib: 72,
             cache_mib: 32,
         }
     }
@@ -88,10 +88,12 @@ impl Settings for Config {
         in_range("queue_max", self.queue_max as u64, 1, 10_000)?;
         in_range("queue_s_max", self.queue_s_max, 1, 600)?;
         in_range("memory_mib", self.memory_mib as u64, 1, 1 << 20)?;
-        let least = self.longest_bytes().div_ceil(1 << 20) * 2;
-        if self.memory_mib < self.cache_mib + least {
+        // The longest answer and its compressed form, in what small answers leave to large ones.
+        let least = (self.cache_mib + 2 * self.longest_bytes().div_ceil(1 << 20)) * 8 / 7 + 1;
+        if self.memory_mib < least {
             return Err(format!(
-                "memory_mib is {}, it must be at least cache_mib ({}) + {least}, twice the longest answer (audio_s_max)",
+                "memory_mib is {}, it must be at least {least}: room for cache_mib ({}) and for \
+                 the longest answer (audio_s_max) twice",
                 self.memory_mib, self.cache_mib
             ));
         }
@@ -154,7 +156,7 @@ mod tests {
         assert!(bad(|config| config.workers = Some(0)).contains("workers"));
         assert!(bad(|config| config.chars_max = 1_000_000).contains("chars_max"));
         assert!(bad(|config| config.audio_s_max = 0).contains("audio_s_max"));
-        assert!(bad(|config| config.cache_mib = 64).contains("memory_mib"));
+        assert!(bad(|config| config.cache_mib = 72).contains("memory_mib"));
         assert!(bad(|config| config.audio_s_max = 3_600).contains("memory_mib"));
     }
 }

@@ -69,7 +69,7 @@ pub enum Unfit {
     Mismatch,
     #[error("it is no certificate authority")]
     NoAuthority,
-    #[error("it is not valid now")]
+    #[error("it has ended")]
     Expired,
     #[error("it is for other names: {0}")]
     Names(String),
@@ -107,7 +107,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// The root in `pems`, when it is whole and valid at `now`.
+    /// The root in `pems`, when it is whole and has not ended at `now`. One from the future fits: a
+    /// machine without a battery starts in 1970, and must not throw away what clients trust.
     ///
     /// # Errors
     ///
@@ -127,8 +128,8 @@ impl Authority {
         if !root.is_ca() {
             return Err(Unfit::NoAuthority);
         }
-        let (not_before, not_after) = validity(&root);
-        if now < not_before || now >= not_after {
+        let (_, not_after) = validity(&root);
+        if now >= not_after {
             return Err(Unfit::Expired);
         }
         let mut roots = RootCertStore::empty();
@@ -172,7 +173,7 @@ impl Authority {
         Ok(Pems { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// The leaf in `pems`, when it is whole, ours, for exactly `names`, and valid at `now`.
+    /// The leaf in `pems`, when it is whole, ours, for exactly `names`, and has not ended at `now`.
     ///
     /// # Errors
     ///
@@ -192,10 +193,10 @@ impl Authority {
             return Err(Unfit::Names(found.join(" ")));
         }
         let (not_before, not_after) = validity(&leaf);
-        if now < not_before || now >= not_after {
+        if now >= not_after {
             return Err(Unfit::Expired);
         }
-        self.verify(first, &found, now)?;
+        self.verify(first, &found, now.max(not_before))?;
         let certified =
             CertifiedKey::from_der(chain, key, &self.provider).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => Unfit::Mismatch,
@@ -299,6 +300,17 @@ mod tests {
         }
         let error = authority.fit(&pems, &super::names("example.org", [].into_iter()), now());
         assert!(matches!(error, Err(Unfit::Names(_))), "{error:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_costs_nothing() {
+        let root = new_root(now()).unwrap();
+        let names = names("localhost", [].into_iter());
+        let leaf = Authority::open(&root, provider(), now()).unwrap();
+        let leaf = leaf.issue(&names, now(), LIFE).unwrap();
+        let authority = Authority::open(&root, provider(), OffsetDateTime::UNIX_EPOCH).unwrap();
+        let fit = authority.fit(&leaf, &names, OffsetDateTime::UNIX_EPOCH).unwrap();
+        assert!(fit.renew_at() > now());
     }
 
     #[test]

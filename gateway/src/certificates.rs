@@ -16,8 +16,9 @@ use crate::ca::Unfit;
 use crate::config::Config;
 use crate::store;
 
-/// The longest sleep before looking at the clock again: a laptop's may jump.
-const LOOK_MAX: Duration = Duration::from_secs(3600);
+/// The longest sleep before looking at the clock again: it may jump, when a laptop wakes or a
+/// machine without a battery learns the time.
+const LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// The folder of certificates, for one site.
 pub struct Keeper {
@@ -65,7 +66,7 @@ impl Keeper {
         }
     }
 
-    /// How long to wait before [`Self::open`] gives the leaf after `leaf`, at most an hour; zero
+    /// How long to wait before [`Self::open`] gives the leaf after `leaf`, at most a minute; zero
     /// when it is time.
     pub fn until_renewal(leaf: &Leaf) -> Duration {
         let left = leaf.renew_at() - OffsetDateTime::now_utc();

@@ -55,9 +55,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// What is buffered for a stream whose client does not read.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What the kernel takes of an answer before it is sent.
-const UNSENT_BYTES_MAX: u32 = 512 * 1024;
-
 /// Silence after which a peer is asked whether it is there, by the kernel or by an HTTP/2 ping.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,8 +125,6 @@ fn tune(stream: &TcpStream, unread: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&keepalive())?;
-    // A slow reader's data waits at its service, not in the kernel's memory for us.
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     // Also ends a connection whose client reads nothing for that long (RFC 5482).
     socket.set_tcp_user_timeout(Some(unread))
 }

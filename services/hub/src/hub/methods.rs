@@ -12,7 +12,7 @@ use super::{Entry, Hub, LISTING_BYTES_MAX, State, chance, object, tags};
 /// The longest `state` of a login, in bytes.
 const LOGIN_BYTES_MAX: usize = 1024;
 
-/// What a method did: a result for now, or an entry in the books that is answered later.
+/// What a method did: a result at once, or an entry in the books that is answered later.
 enum Done {
     Now(Value),
     Later,

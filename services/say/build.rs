@@ -19,15 +19,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What the engine calls and `src/engine` answers, as `say_<name>`.
-const REDIRECTED: [&str; 18] = [
+const REDIRECTED: [&str; 17] = [
     // Served from inside the binary: `src/engine/files.rs`.
     "fopen",
     "stat",
     "opendir",
     "readdir",
     "closedir",
-    // 1.51 draws its noise from here: `src/engine/noise.rs`.
-    "rand",
     // Refused: `src/engine/refused.rs`.
     "dup2",
     "execlp",
@@ -43,10 +41,10 @@ const REDIRECTED: [&str; 18] = [
     "system",
 ];
 
-/// What 1.52 defines and `src/engine` defines better.
+/// What the engine defines and `src/engine` defines better: `src/engine/noise.rs`.
 const WEAKENED: [&str; 1] = ["espeak_rand"];
 
-const MISSING: &str = "say is built with espeak-ng: install libespeak-ng-dev, libsonic-dev and \
+const MISSING: &str = "say is built with espeak-ng 1.52: install libespeak-ng-dev, libsonic-dev and \
     espeak-ng-data (services/say/install-engine does), or set ESPEAK_NG_LIB_DIR and \
     ESPEAK_NG_DATA_DIR";
 
@@ -92,6 +90,15 @@ fn first(variable: &str, usual: &[String], files: &[&str]) -> Result<PathBuf, St
 fn link(libraries: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let original = libraries.join("libespeak-ng.a");
     println!("cargo:rerun-if-changed={}", original.display());
+    let content = fs::read(&original)?;
+    for symbol in WEAKENED {
+        // Before 1.52 there is none, and the engine starts a thread, which it may not.
+        if !content.windows(symbol.len()).any(|bytes| bytes == symbol.as_bytes()) {
+            return Err(
+                format!("{} is older than espeak-ng 1.52. {MISSING}", original.display()).into()
+            );
+        }
+    }
     let mut objcopy =
         Command::new(env::var_os("OBJCOPY").unwrap_or_else(|| OsString::from("objcopy")));
     for symbol in REDIRECTED {

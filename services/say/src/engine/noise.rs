@@ -1,11 +1,10 @@
 //! The noise in breath and whisper.
 //!
 //! espeak-ng 1.52 has a generator that answers `r % range - min` where `min + r % range` is meant:
-//! the noise is then never negative, which shifts and colours every whisper. 1.51 asks the C
-//! library's `rand`, which takes a lock per sample. Both get this one: even, without a lock, and
-//! from the same seed in every process, so that the same words make the same bytes.
+//! the noise is then never negative, which shifts and colours every whisper; and its seed is the
+//! time. This one is even, and has the same seed in every process, so that the same words make the
+//! same bytes.
 
-use std::ffi::c_int;
 use std::ffi::c_long;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -30,19 +29,13 @@ fn between(min: i32, max: i32, drawn: u32) -> i32 {
     i32::try_from(i64::from(min) + i64::try_from(above).unwrap_or(0)).unwrap_or(max)
 }
 
-/// 1.52's `espeak_rand`.
+/// What the engine calls for each sample of noise.
 #[unsafe(no_mangle)]
 extern "C" fn espeak_rand(min: c_long, max: c_long) -> c_long {
     match (i32::try_from(min), i32::try_from(max)) {
         (Ok(min), Ok(max)) if min <= max => between(min, max, draw()).into(),
         _ => min,
     }
-}
-
-/// 1.51's `rand`: 31 bits.
-#[unsafe(no_mangle)]
-extern "C" fn say_rand() -> c_int {
-    c_int::try_from(draw() >> 1).unwrap_or(0)
 }
 
 #[cfg(test)]

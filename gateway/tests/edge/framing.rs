@@ -6,6 +6,7 @@ use std::io::Write;
 use crate::support::Gateway;
 use crate::support::Upstream;
 use crate::support::exchange;
+use crate::support::h2;
 use crate::support::read_answer;
 use crate::support::tls;
 
@@ -158,4 +159,24 @@ fn a_head_that_is_too_large_is_refused() {
         assert_eq!(read_answer(&mut client, false).unwrap().status, 431);
     }
     assert_eq!(upstream.seen().len(), 0);
+}
+
+#[test]
+fn http2_requests_are_judged_too_and_their_connection_goes_on() {
+    let upstream = Upstream::echo();
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let get = |uri: &str| http::Request::get(uri);
+    let empty = http_body_util::Full::<bytes::Bytes>::default;
+    let requests = vec![
+        get("https://localhost/").header("host", "other").body(empty()).unwrap(),
+        get("https://localhost/a/%2e%2e/b").body(empty()).unwrap(),
+        get("https://user@localhost/").body(empty()).unwrap(),
+        get("https://localhost/%6Detrics").body(empty()).unwrap(),
+        http::Request::connect("localhost:22").body(empty()).unwrap(),
+        get("https://localhost/good").header("host", "LOCALHOST:443").body(empty()).unwrap(),
+    ];
+    let statuses: Vec<u16> =
+        h2(&gateway, requests).iter().map(|answer| answer.status().as_u16()).collect();
+    assert_eq!(statuses, [400, 400, 400, 404, 501, 200]);
+    assert_eq!(upstream.seen().len(), 1);
 }

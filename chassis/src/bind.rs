@@ -4,6 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use socket2::Domain;
 use socket2::Protocol;
@@ -12,6 +13,10 @@ use socket2::Type;
 
 /// Connections that the kernel keeps for us between two accepts.
 const BACKLOG: i32 = 1024;
+
+/// How long a peer may leave sent bytes unread or unacknowledged: longer than the gateway waits
+/// for a client that has stopped reading. Accepted sockets inherit it.
+const UNREAD_MAX: Duration = Duration::from_secs(150);
 
 /// A listening, non-blocking socket on `address`.
 ///
@@ -37,6 +42,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
+    socket.set_tcp_user_timeout(Some(UNREAD_MAX))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -53,7 +55,7 @@ impl TryFrom<String> for Trusted {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Peer {
     /// Without the IPv4-in-IPv6 wrapping of a dual-stack socket.
     pub address: IpAddr,
@@ -61,6 +63,8 @@ pub struct Peer {
     pub trusted: bool,
     /// The address as `X-Forwarded-For` writes it.
     text: HeaderValue,
+    /// The last host and the element of `Forwarded` for it: a connection mostly asks for one host.
+    last: Mutex<Option<(HeaderValue, HeaderValue)>>,
 }
 
 impl Peer {
@@ -69,7 +73,21 @@ impl Peer {
         let address = address.ip().to_canonical();
         let text = HeaderValue::from_str(&address.to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { address, trusted: trusted.contains(address), text }
+        Self { address, trusted: trusted.contains(address), text, last: Mutex::default() }
+    }
+
+    /// The element of `Forwarded` for a request of this peer for `host`.
+    fn element(&self, host: &HeaderValue) -> Option<HeaderValue> {
+        // A panic under this lock ends only its connection.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((known, element)) if known == host => Some(element.clone()),
+            _ => {
+                let element = element(self.address, host)?;
+                *last = Some((host.clone(), element.clone()));
+                Some(element)
+            }
+        }
     }
 }
 
@@ -88,7 +106,7 @@ pub fn rewrite(
     headers.insert(FOR.clone(), peer.text.clone());
     headers.insert(PROTO.clone(), HeaderValue::from_static("https"));
     headers.insert(HOST.clone(), host.clone());
-    if let Some(element) = element(peer.address, host) {
+    if let Some(element) = peer.element(host) {
         headers.insert(header::FORWARDED, element);
     }
     peer.address
@@ -139,7 +157,7 @@ fn append(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, trusted: &Tr
         }
     };
     set(headers, &FOR, chain.join(", "));
-    if let Some(own) = element(peer.address, host) {
+    if let Some(own) = peer.element(host) {
         elements.push(own.to_str().unwrap_or_default().to_owned());
     }
     set(headers, &header::FORWARDED, elements.join(", "));
@@ -255,6 +273,18 @@ mod tests {
             "x-real-ipv",
         ];
         assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn each_request_has_its_own_host() {
+        let none = Trusted::default();
+        let peer = peer("192.0.2.1:5", &none);
+        for host in ["a", "a", "b", "a"] {
+            let mut headers = HeaderMap::new();
+            rewrite(&mut headers, &peer, &HeaderValue::from_static(host), &none);
+            let forwarded = format!("for=192.0.2.1;host={host};proto=https");
+            assert_eq!(get(&headers, "forwarded"), [forwarded]);
+        }
     }
 
     #[test]

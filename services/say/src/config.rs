@@ -60,7 +60,7 @@ impl Default for Config {
             wall_s_max: 10,
             queue_max: 64,
             queue_s_max: 5,
-            memory_mib: 72,
+            memory_mib: 88,
             cache_mib: 32,
         }
     }
@@ -156,7 +156,7 @@ mod tests {
         assert!(bad(|config| config.workers = Some(0)).contains("workers"));
         assert!(bad(|config| config.chars_max = 1_000_000).contains("chars_max"));
         assert!(bad(|config| config.audio_s_max = 0).contains("audio_s_max"));
-        assert!(bad(|config| config.cache_mib = 72).contains("memory_mib"));
+        assert!(bad(|config| config.cache_mib = 88).contains("memory_mib"));
         assert!(bad(|config| config.audio_s_max = 3_600).contains("memory_mib"));
     }
 }

@@ -9,6 +9,7 @@
 #![warn(unreachable_pub)]
 
 mod bind;
+mod excerpt;
 mod fatal;
 mod healthcheck;
 mod id;
@@ -22,6 +23,7 @@ mod settings;
 mod stop;
 
 pub use bind::bind;
+pub use excerpt::excerpt;
 pub use fatal::Fatal;
 pub use id::random_id;
 pub use problem::Problem;

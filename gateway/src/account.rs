@@ -93,14 +93,14 @@ impl Account {
             .upstream
             .map_or("-", |index| self.connection.shared().upstreams[index].name.as_str());
         // Without the query, which may hold secrets.
-        let path = self.target.path();
+        let path = chassis::excerpt(self.target.path());
         let negotiated = self.connection.negotiated;
         log::info!(
             target: "access",
             request_id = self.request_id.to_str().unwrap_or("-"),
             method = self.method.as_str(),
             host = self.host.as_str(),
-            path = path,
+            path:% = path,
             status = self.status.as_u16(),
             bytes = self.bytes,
             ms = (took.as_secs_f64() * 10_000.0).round() / 10.0,
@@ -109,7 +109,7 @@ impl Account {
             tls = negotiated.tls,
             alpn = negotiated.alpn,
             broken = self.broken.as_deref().unwrap_or_default();
-            "{} {path} {}", self.method, self.status.as_u16()
+            "request"
         );
     }
 }

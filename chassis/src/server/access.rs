@@ -14,6 +14,7 @@ use actix_web::http::header::HeaderValue;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 
+use crate::excerpt;
 use crate::random_id;
 
 use super::metrics::Metrics;
@@ -54,10 +55,10 @@ pub(super) async fn access(
         request_id = id.as_str(),
         client = client.as_deref().unwrap_or("-"),
         method = method,
-        path = path.as_str(),
+        path:% = excerpt(&path),
         status = status,
         ms = milliseconds(duration);
-        "{method} {path} {status}"
+        "request"
     );
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);

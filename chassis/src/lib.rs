@@ -13,6 +13,7 @@ mod excerpt;
 mod fatal;
 mod healthcheck;
 mod id;
+mod limit;
 mod logs;
 pub mod problem;
 mod registry;
@@ -23,6 +24,7 @@ mod settings;
 mod stop;
 
 pub use bind::bind;
+pub use bind::bind_each;
 pub use excerpt::excerpt;
 pub use fatal::Fatal;
 pub use id::random_id;

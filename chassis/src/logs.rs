@@ -10,7 +10,6 @@ use std::io::IsTerminal;
 use std::io::Write;
 
 use env_logger::Builder;
-use env_logger::Env;
 use log::Level;
 use log::Record;
 use log::kv::Key;
@@ -18,13 +17,14 @@ use log::kv::Value;
 use log::kv::VisitSource;
 use serde_json::Map;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 
 use crate::Fatal;
 
 /// What is logged unless `RUST_LOG` says otherwise. actix-server tells at `info` what the ready
-/// line tells.
-const FILTER: &str = "info,actix_server=warn";
+/// line tells; its dispatcher tells at `error` of every client that speaks no HTTP.
+const FILTER: &str = "info,actix_server=warn,actix_http::h1::dispatcher=off";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
@@ -38,7 +38,11 @@ pub(crate) fn init() -> Result<(), Fatal> {
     let format = std::env::var_os("LOG_FORMAT").unwrap_or_default();
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     let format = choose(&format, io::stderr().is_terminal(), under_systemd)?;
-    let mut builder = Builder::from_env(Env::default().default_filter_or(FILTER));
+    // Empty counts as unset, as for all settings.
+    let filter = std::env::var_os("RUST_LOG").filter(|filter| !filter.is_empty());
+    let filter = filter.as_deref().map_or_else(|| FILTER.into(), OsStr::to_string_lossy);
+    let mut builder = Builder::new();
+    builder.parse_filters(&filter);
     match format {
         Format::Text => builder.format(|out, record| writeln!(out, "{}", text(record, now()))),
         Format::Json => builder.format(|out, record| writeln!(out, "{}", json(record, now()))),
@@ -46,6 +50,8 @@ pub(crate) fn init() -> Result<(), Fatal> {
     };
     // A test binary may have a logger already; the first one stays.
     let _: Result<(), log::SetLoggerError> = builder.try_init();
+    // A panic ends one request; its words belong into the log, on one line.
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(())
 }
 
@@ -67,11 +73,13 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
+/// RFC 3339 in UTC with three places always, so that lines sort as text.
+const TIMESTAMP: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
 /// `2026-11-21T23:00:00.123Z`.
 fn timestamp(at: OffsetDateTime) -> String {
-    let millisecond = at.millisecond();
-    let whole = at.replace_millisecond(millisecond).unwrap_or(at);
-    whole.format(&Rfc3339).unwrap_or_default()
+    at.format(TIMESTAMP).unwrap_or_default()
 }
 
 /// `2026-11-21T23:00:00.123Z INFO  access: GET /dice status=200`.
@@ -181,7 +189,7 @@ mod tests {
         with_record("GET", |record| {
             let line: serde_json::Value =
                 serde_json::from_str(&json(record, OffsetDateTime::UNIX_EPOCH)).unwrap();
-            assert_eq!(line["time"], "1970-01-01T00:00:00Z");
+            assert_eq!(line["time"], "1970-01-01T00:00:00.000Z");
             assert_eq!(line["level"], "info");
             assert_eq!(line["status"], 200);
             assert_eq!(line["path"], "/a\nb");

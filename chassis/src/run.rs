@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use crate::Fatal;
 use crate::Settings;
 use crate::healthcheck;
+use crate::limit;
 use crate::logs;
 use crate::settings;
 
@@ -64,6 +65,7 @@ fn perform<C: Settings>(
         Command::Help => print(&help(about)),
         Command::Version => print(&format!("{} {}\n", about.name, about.version)),
         Command::Check => {
+            logs::init()?;
             settings::load::<C>(about.name, file.as_deref())?;
             print("the settings are good\n")
         }
@@ -75,6 +77,7 @@ fn perform<C: Settings>(
         }
         Command::Serve => {
             logs::init()?;
+            limit::raise_open_files();
             start(settings::load(about.name, file.as_deref())?)
         }
     }

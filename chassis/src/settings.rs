@@ -34,33 +34,46 @@ pub trait Settings: DeserializeOwned {
 ///
 /// An empty variable counts as unset, as Compose passes `${UNSET:-}`.
 pub(crate) fn load<C: Settings>(name: &str, given: Option<&Path>) -> Result<C, Fatal> {
-    let mut builder = Config::builder();
-    if let Some((path, required)) = file(name, given) {
-        let source = File::from(path).format(FileFormat::Toml).required(required);
-        builder = builder.add_source(source);
-    }
+    let (path, required) = file(name, given);
     // No try_parsing: a secret such as 0123 must stay the text it is. Numbers parse where
     // the field is a number.
     let environment = Environment::with_prefix(&name.to_ascii_uppercase())
         .prefix_separator("__")
         .separator("__")
         .ignore_empty(true);
-    let settings: C = builder
+    let settings: C = Config::builder()
+        .add_source(File::from(path).format(FileFormat::Toml).required(required))
         .add_source(environment)
         .build()
         .and_then(Config::try_deserialize)
-        .map_err(|error| Fatal::settings(format!("{name}: bad settings: {error}")))?;
-    settings.check().map_err(|why| Fatal::settings(format!("{name}: bad settings: {why}")))?;
+        .map_err(|error| Fatal::settings(format!("bad settings: {}", told(&error.to_string()))))?;
+    settings.check().map_err(|why| Fatal::settings(format!("bad settings: {why}")))?;
     Ok(settings)
 }
 
+/// What of an error of `config` may be told: one line, without the excerpt of the file and without
+/// the bytes of a variable, either of which may be a secret.
+fn told(error: &str) -> String {
+    let excerpt = |line: &str| {
+        line.trim_start_matches(|character: char| character.is_ascii_digit())
+            .trim_start()
+            .starts_with('|')
+    };
+    let lines = error.lines().map(str::trim).filter(|line| !line.is_empty() && !excerpt(line));
+    let line = lines.collect::<Vec<_>>().join(": ");
+    match line.split_once("non-Unicode data") {
+        Some((before, _)) => format!("{before}non-Unicode data"),
+        None => line,
+    }
+}
+
 /// The settings file and whether it must be there.
-fn file(name: &str, given: Option<&Path>) -> Option<(PathBuf, bool)> {
+fn file(name: &str, given: Option<&Path>) -> (PathBuf, bool) {
     let named = std::env::var_os(format!("{}_CONFIG", name.to_ascii_uppercase()));
     let named = named.filter(|path| !path.is_empty());
     match given.map(PathBuf::from).or_else(|| named.map(PathBuf::from)) {
-        Some(path) => Some((path, true)),
-        None => Some((PathBuf::from(format!("/etc/hubbub/{name}.toml")), false)),
+        Some(path) => (path, true),
+        None => (PathBuf::from(format!("/etc/hubbub/{name}.toml")), false),
     }
 }
 
@@ -122,6 +135,15 @@ mod tests {
             let error = from(toml).unwrap_err();
             assert!(error.contains(key), "{toml}: {error}");
         }
+    }
+
+    #[test]
+    fn an_error_is_one_line_and_tells_no_secret() {
+        let error = from("sides = 20\ntoken = 's3cret").unwrap_err();
+        assert!(error.contains("line 2") && !error.contains("s3cret"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        let variable = told("env variable \"X__TOKEN\" contains non-Unicode data: \"s3cret\"");
+        assert_eq!(variable, "env variable \"X__TOKEN\" contains non-Unicode data");
     }
 
     #[test]

@@ -25,7 +25,6 @@ mod screen;
 mod screened;
 mod serve;
 mod shared;
-mod sockets;
 mod store;
 mod tls;
 mod tunnel;

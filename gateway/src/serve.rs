@@ -11,9 +11,6 @@ use std::time::Duration;
 use chassis::About;
 use chassis::Fatal;
 use chassis::Stopping;
-use nix::sys::resource::Resource;
-use nix::sys::resource::getrlimit;
-use nix::sys::resource::setrlimit;
 use rustls::crypto::CryptoProvider;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -32,7 +29,6 @@ use crate::shared::Accepting;
 use crate::shared::Alive;
 use crate::shared::Shared;
 use crate::shared::Thread;
-use crate::sockets;
 use crate::tls;
 use crate::tls::Certificates;
 
@@ -51,11 +47,10 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 ///
 /// When an address is taken, the certificates cannot be kept, or the kernel gives no threads.
 pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
-    raise_file_limit();
     // First the sockets: a wrong one is told at once, and the cryptography takes its time.
     let threads = config.threads();
-    let https = named("https", config.https, sockets::bind(config.https, threads))?;
-    let http = named("http", config.http, sockets::bind(config.http, threads))?;
+    let https = named("https", config.https, chassis::bind_each(config.https, threads))?;
+    let http = named("http", config.http, chassis::bind_each(config.http, threads))?;
     let admin = named("admin", config.admin, chassis::bind(config.admin))?;
     let addresses = (https[0].local_addr()?, http[0].local_addr()?, admin.local_addr()?);
 
@@ -114,15 +109,6 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
 
 fn named<T>(key: &str, address: SocketAddr, bound: io::Result<T>) -> Result<T, Fatal> {
     bound.map_err(|error| Fatal::new(format!("{key}: cannot listen on {address}"), error))
-}
-
-/// Each request has two sockets, and a shell's limit is often 1024.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
-    if let Err(error) = raised {
-        log::warn!("the limit on open files stays as it is: {error}");
-    }
 }
 
 fn new_runtime() -> Result<Runtime, Fatal> {

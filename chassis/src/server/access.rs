@@ -32,7 +32,7 @@ pub(super) async fn access(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let start = Instant::now();
     let id = id_of(&request);
-    let accept = header(&request, &ACCEPT);
+    let accept = accept(&request);
     let client = header(&request, &HeaderName::from_static("x-forwarded-for"))
         .or_else(|| request.peer_addr().map(|peer| peer.ip().to_canonical().to_string()));
     let method = method_label(request.method());
@@ -72,6 +72,12 @@ fn id_of(request: &ServiceRequest) -> String {
         .filter(|id| (1..=ID_LENGTH_MAX).contains(&id.len()))
         .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
         .unwrap_or_else(random_id)
+}
+
+/// All `Accept` lines as one, RFC 9110 §5.3.
+fn accept(request: &ServiceRequest) -> Option<String> {
+    let lines = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
+    lines.map(str::to_owned).reduce(|all, line| all + "," + &line)
 }
 
 fn header(request: &ServiceRequest, name: &HeaderName) -> Option<String> {

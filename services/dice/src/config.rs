@@ -32,4 +32,8 @@ impl chassis::Settings for Config {
     fn health_address(&self) -> SocketAddr {
         self.listen
     }
+
+    fn check(&self) -> Result<(), String> {
+        if self.drain_s > 3600 { Err("drain_s: at most 3600".into()) } else { Ok(()) }
+    }
 }

@@ -6,6 +6,7 @@ use actix_web::HttpResponseBuilder;
 use actix_web::http::header;
 use actix_web::http::header::Accept;
 use actix_web::http::header::Header;
+use actix_web::http::header::Quality;
 use askama::Template;
 
 use crate::face::Face;
@@ -49,7 +50,9 @@ fn page(response: &mut HttpResponseBuilder, face: Face) -> HttpResponse {
 
 /// The best of what the client takes, RFC 9110 §12.5.1.
 fn form(accept: Option<&Accept>) -> Form {
-    let ranked = accept.map(Accept::ranked).unwrap_or_default();
+    let taken = accept.into_iter().flat_map(|accept| accept.iter());
+    let taken = taken.filter(|range| range.quality > Quality::ZERO).cloned().collect();
+    let ranked = Accept(taken).ranked();
     let forms = ranked.iter().filter_map(|range| {
         match (range.type_().as_str(), range.subtype().as_str()) {
             ("text", "html") => Some(Form::Page),
@@ -76,6 +79,8 @@ mod tests {
             ("text/html;q=0.1, application/json", Form::Json),
             ("text/plain, text/html;q=0.5", Form::Text),
             ("image/png", Form::Text),
+            ("application/json;q=0", Form::Text),
+            ("text/html;q=0, */*", Form::Text),
             ("nonsense", Form::Text),
         ] {
             let request = TestRequest::default().insert_header(("accept", accept));

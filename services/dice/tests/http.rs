@@ -147,7 +147,8 @@ fn a_taken_port_is_an_error_with_one_line() {
     let output = command.env("DICE__LISTEN", address).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.lines().last().unwrap().contains("cannot listen on"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("cannot listen on"), "{stderr}");
 }
 
 #[test]

@@ -63,6 +63,9 @@ impl chassis::Settings for Config {
         if let Some(tolerance) = self.uniqueness_tolerance {
             upstream::check_tolerance(tolerance)?;
         }
+        if self.drain_s > 3600 {
+            return Err("drain_s: at most 3600".to_owned());
+        }
         for (key, value, least) in [
             ("connections_max", self.connections_max, 1),
             ("incoming_mib_max", self.incoming_mib_max, 16),

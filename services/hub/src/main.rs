@@ -20,7 +20,6 @@ mod upstream;
 use std::process::ExitCode;
 
 use chassis::{Fatal, Server};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::budget::Budget;
 use crate::config::Config;
@@ -41,7 +40,6 @@ fn main() -> ExitCode {
 fn serve(config: Config) -> Result<(), Fatal> {
     let upstream = upstream::load().map_err(Fatal::settings)?;
     greet(&upstream);
-    raise_open_files();
     let tolerance = config
         .uniqueness_tolerance
         .or(upstream.uniqueness_tolerance)
@@ -60,15 +58,6 @@ fn serve(config: Config) -> Result<(), Fatal> {
         proxies: Proxies::new(config.trusted_proxies.clone()),
     };
     Server::new(config.listen, config.drain(), registry).run(http::routes(shared))
-}
-
-/// Every participant is an open file, and the usual limit is 1024: takes as many as the process may have.
-fn raise_open_files() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        log::warn!("the limit on open files stays as it is: {error}");
-    }
 }
 
 fn mebibytes(count: usize) -> Budget {

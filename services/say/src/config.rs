@@ -81,6 +81,7 @@ impl Settings for Config {
         };
         in_range("workers", self.worker_count() as u64, 1, 64)?;
         // Percent-encoded, a character can be twelve bytes of a URL, which has room for 64 KiB.
+        in_range("drain_s", self.drain_s, 0, 3_600)?;
         in_range("chars_max", self.chars_max as u64, 1, 5_000)?;
         in_range("audio_s_max", self.audio_s_max.into(), 1, 3_600)?;
         in_range("cpu_s_max", self.cpu_s_max.into(), 1, 600)?;

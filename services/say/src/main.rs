@@ -22,9 +22,10 @@ use std::process::ExitCode;
 use chassis::Fatal;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(worker::ARGUMENT) {
-        return worker::run(worker::Limits::parse(arguments));
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == worker::ARGUMENT) {
+        let limits = arguments.map(|limit| limit.to_string_lossy().into_owned());
+        return worker::run(worker::Limits::parse(limits));
     }
     chassis::run(chassis::about!(), start)
 }

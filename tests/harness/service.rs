@@ -4,21 +4,24 @@ use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::process::Child;
-use std::process::ChildStdout;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
+/// Longest wait for the ready line, far above what a busy machine needs.
+const READY_MAX: Duration = Duration::from_secs(60);
+
 /// A running binary; killed when dropped.
 pub struct Service {
     child: Child,
     addresses: Vec<String>,
-    // Kept open: a closed stdout would make the process's next print an error.
-    _stdout: BufReader<ChildStdout>,
 }
 
 impl Service {
@@ -31,7 +34,7 @@ impl Service {
     #[must_use]
     pub fn start(binary: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary);
-        command.envs(environment.iter().copied());
+        command.env_clear().envs(environment.iter().copied());
         Self::spawn(command)
     }
 
@@ -39,7 +42,7 @@ impl Service {
     ///
     /// # Panics
     ///
-    /// When it ends before it is ready.
+    /// When it ends before it is ready, or is not ready in time.
     #[must_use]
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command
@@ -48,14 +51,22 @@ impl Service {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("stdout is text");
+        let (line, first_line) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = String::new();
+            if stdout.read_line(&mut text).is_ok() && line.send(text).is_ok() {
+                // Kept open: a closed stdout would make the process's next print an error.
+                let _: io::Result<u64> = io::copy(&mut stdout, &mut io::sink());
+            }
+        });
+        // Made first, so that a failure below ends the process.
+        let mut service = Self { child, addresses: Vec::new() };
+        let line = first_line.recv_timeout(READY_MAX).unwrap_or_default();
         let Some(addresses) = line.strip_prefix("ready ") else {
-            let status = child.wait();
-            panic!("{command:?} ended before it was ready: {status:?}, {line:?}");
+            panic!("{command:?} does not say that it is ready, but {line:?}");
         };
-        let addresses = addresses.split_whitespace().map(str::to_owned).collect();
-        Self { child, addresses, _stdout: stdout }
+        service.addresses = addresses.split_whitespace().map(str::to_owned).collect();
+        service
     }
 
     /// The `index`th address of the ready line, such as `http://127.0.0.1:40123`.

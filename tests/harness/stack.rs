@@ -13,6 +13,7 @@ pub struct Stack {
     ca: PathBuf,
     venv: PathBuf,
     folder: PathBuf,
+    metrics_token: String,
 }
 
 impl Stack {
@@ -30,6 +31,7 @@ impl Stack {
             ca: variable("HUBBUB_CA").into(),
             venv: variable("HUBBUB_VENV").into(),
             folder: variable("HUBBUB_COMPOSE_DIR").into(),
+            metrics_token: variable("METRICS_TOKEN"),
         }
     }
 
@@ -55,6 +57,12 @@ impl Stack {
     #[must_use]
     pub fn ca(&self) -> &std::path::Path {
         &self.ca
+    }
+
+    /// The bearer token of `/metrics`.
+    #[must_use]
+    pub fn metrics_token(&self) -> &str {
+        &self.metrics_token
     }
 
     /// The checkout: where `compose.yaml`, `up` and `deploy` are.
@@ -94,9 +102,10 @@ impl Stack {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test's own environment is no setting")]
 fn variable(name: &str) -> String {
-    let value = env::var_os(name).and_then(|value| value.into_string().ok());
-    value.unwrap_or_else(|| panic!("{name} is not set: ./test starts the stack and these tests"))
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: ./test starts the stack and these tests"))
 }
 
 /// What a command left behind.

@@ -33,10 +33,6 @@ fn tool(name: &str) -> PathBuf {
     PathBuf::from(folder).join(name)
 }
 
-fn token() -> String {
-    std::env::var_os("METRICS_TOKEN").unwrap().into_string().unwrap()
-}
-
 /// A running Prometheus; killed when dropped.
 struct Prometheus {
     child: Child,
@@ -138,7 +134,7 @@ fn prometheus_finds_every_target_up_for_a_minute() {
         "- job_name: together\n  scheme: https\n  honor_labels: true\n  authorization: {{ credentials: '{}' }}\n  \
          tls_config: {{ ca_file: '{}', server_name: localhost }}\n  \
          static_configs: [{{ targets: ['{}'] }}]\n",
-        token(),
+        stack.metrics_token(),
         stack.ca().display(),
         stack.https().trim_start_matches("https://"),
     );
@@ -189,7 +185,7 @@ fn promtool_has_nothing_to_say() {
             ((*service).to_owned(), reply.text().to_owned())
         })
         .collect();
-    let bearer = format!("Authorization: Bearer {}", token());
+    let bearer = format!("Authorization: Bearer {}", stack.metrics_token());
     let together = stack.curl("/metrics", &["--fail", "--header", &bearer]).success().text();
     pages.push(("together".into(), together));
 

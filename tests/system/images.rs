@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -11,6 +12,7 @@ use harness::Stack;
 use harness::run;
 use serde_json::Value;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::machine::SERVICES;
 use crate::machine::container;
@@ -80,7 +82,7 @@ fn an_image_says_what_it_is() {
         };
         assert_eq!(label("title"), format!("hubbub/{service}"));
         assert_eq!(label("version"), version, "{service}");
-        assert!(label("source").starts_with("https://"), "{service}");
+        assert_eq!(label("source"), provenance(stack.folder()).1, "{service}");
         assert!(!label("description").is_empty(), "{service}");
         let licence = if service == "say" { "GPL-3.0-or-later" } else { "MIT" };
         assert_eq!(label("licenses"), licence, "{service}");
@@ -97,6 +99,95 @@ fn an_image_says_what_it_is() {
             image["Config"]["Healthcheck"]["Test"],
             json!(["CMD", format!("/{service}"), "healthcheck"])
         );
+    }
+}
+
+/// A repository of this kind, with one commit.
+fn repository(stack: &Stack) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["docker", "chassis/src"] {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    let script = "docker/provenance";
+    fs::copy(stack.folder().join(script), folder.path().join(script)).unwrap();
+    fs::write(folder.path().join("chassis/src/lib.rs"), "").unwrap();
+    git(folder.path(), &["init", "--quiet"]);
+    commit(folder.path());
+    folder
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    run(Command::new("git").args(arguments).current_dir(folder)).success().text()
+}
+
+/// Commits all there is.
+fn commit(folder: &Path) -> String {
+    git(folder, &["add", "--all"]);
+    let author = ["-c", "user.name=test", "-c", "user.email=test@localhost"];
+    git(folder, &[&author[..], &["commit", "--quiet", "--message", "test"]].concat());
+    git(folder, &["rev-parse", "HEAD"]).trim().to_owned()
+}
+
+/// The revision and the address that `docker/provenance` prints.
+fn provenance(folder: &Path) -> (String, String) {
+    let output = run(&mut Command::new(folder.join("docker/provenance"))).success();
+    assert_eq!(output.stderr, "");
+    let text = output.text();
+    let (revision, rest) = text.split_once('\n').unwrap();
+    (revision.to_owned(), rest.trim_end().to_owned())
+}
+
+#[test]
+fn the_revision_is_the_last_commit_that_touched_what_images_are_built_from() {
+    let stack = Stack::from_env();
+    let folder = repository(&stack);
+    let folder = folder.path();
+    let revision = || provenance(folder).0;
+    let first = git(folder, &["rev-parse", "HEAD"]).trim().to_owned();
+    assert_eq!(revision(), first);
+
+    for document in ["README.md", "chassis/README.md", "up"] {
+        fs::write(folder.join(document), "other words").unwrap();
+        assert_eq!(revision(), first, "{document} is in no image");
+    }
+    let documents = commit(folder);
+    fs::write(folder.join("README.md"), "changed").unwrap();
+    assert_ne!(documents, first);
+    assert_eq!(revision(), first);
+
+    let code = folder.join("chassis/src/lib.rs");
+    fs::write(&code, "// changed").unwrap();
+    assert_eq!(revision(), format!("{first}-dirty"));
+    let second = commit(folder);
+    assert_eq!(revision(), second);
+
+    // Without a repository there is nothing to say.
+    fs::remove_dir_all(folder.join(".git")).unwrap();
+    assert_eq!(provenance(folder), Default::default());
+}
+
+#[test]
+fn the_address_of_the_source_is_public_and_holds_no_login() {
+    let stack = Stack::from_env();
+    let folder = repository(&stack);
+    let address = || provenance(folder.path()).1;
+    assert_eq!(address(), "", "there is no remote");
+    git(folder.path(), &["remote", "add", "origin", "x"]);
+    for (remote, shown) in [
+        ("https://forge.test/a/b.git", "https://forge.test/a/b.git"),
+        ("https://user:secret@forge.test:8443/a/b", "https://forge.test:8443/a/b"),
+        ("https://secret@forge.test/a/b?token=secret#x", "https://forge.test/a/b"),
+        ("https://user:p@ss@forge.test/a/b", ""),
+        ("git@forge.test:a/b.git", "https://forge.test/a/b.git"),
+        ("ssh://git@forge.test:2222/a/b.git", "https://forge.test/a/b.git"),
+        ("me@forge.test:a/b.git", ""),
+        ("git@alias:a/b.git", ""),
+        ("file:///srv/a.git", ""),
+        ("/srv/a.git", ""),
+        ("../a", ""),
+    ] {
+        git(folder.path(), &["remote", "set-url", "origin", remote]);
+        assert_eq!(address(), shown, "{remote}");
     }
 }
 

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::machine::SERVICES;
 use crate::machine::container;
+use crate::machine::docker;
 use crate::machine::inspect;
 
 /// One container of each service, and its name.
@@ -61,8 +62,10 @@ fn an_image_holds_its_binary_and_its_licence() {
         let names = list.lines().filter(|name| !mounted.iter().any(|at| name.starts_with(at)));
         let names: BTreeSet<&str> = names.collect();
         let mut expected = BTreeSet::from([service, "LICENSE"]);
-        if service == "gateway" {
-            expected.insert("certs/");
+        match service {
+            "gateway" => _ = expected.insert("certs/"),
+            "say" => _ = expected.insert("source.tar.gz"),
+            _ => {}
         }
         assert_eq!(names, expected);
     }
@@ -91,7 +94,7 @@ fn an_image_says_what_it_is() {
         let digits = if stack.folder().join(".git").exists() { 40 } else { 0 };
         assert_eq!(commit.len(), digits, "{service}: {revision:?} is no commit");
         if service == "say" {
-            assert!(label("description").contains("ource"), "where is the engine's source?");
+            assert!(label("description").contains("/source.tar.gz"), "where is its source?");
         }
         assert_eq!(image["Config"]["User"], "65532:65532", "{service}");
         assert_eq!(image["Config"]["Entrypoint"], json!([format!("/{service}")]));
@@ -100,6 +103,44 @@ fn an_image_says_what_it_is() {
             json!(["CMD", format!("/{service}"), "healthcheck"])
         );
     }
+}
+
+/// A file of an image, without running it.
+fn taken_from(image: &str, path: &str, target: &Path) {
+    let container = docker(&["create", image]).text().trim().to_owned();
+    let from = format!("{container}:{path}");
+    let copied = run(Command::new("docker").args(["cp", &from]).arg(target));
+    docker(&["rm", &container]);
+    let _ = copied.success();
+}
+
+/// What the GPL asks for: who has the image has all that its binary is made from.
+#[test]
+fn the_image_of_say_holds_the_source_of_its_binary() {
+    let stack = Stack::from_env();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let of_the_stack = inspect("container", &container(stack.project(), "say"));
+    let image = of_the_stack["Image"].as_str().unwrap();
+    taken_from(image, "/source.tar.gz", &at("source.tar.gz"));
+    taken_from(image, "/say", &at("say"));
+    let mut unpack = Command::new("tar");
+    let _ = run(unpack.args(["-xzf", "source.tar.gz"]).current_dir(folder.path())).success();
+
+    let origin = fs::read_to_string(at("hubbub-say/SOURCE")).unwrap();
+    for package in ["espeak-ng 1.52", "sonic 0."] {
+        assert!(origin.contains(&format!("    {package}")), "{package} is missing in\n{origin}");
+    }
+    let tag = format!("{}-from-source", stack.project());
+    let build = origin.lines().find_map(|line| line.strip_prefix("To build it: ")).unwrap();
+    let mut again = Command::new("sh");
+    again.args(["-c", build]).current_dir(at("hubbub-say"));
+    let _ = run(again.env("HUBBUB_TAG", &tag).env("DOCKER_BUILDKIT", "1")).success();
+    let built = format!("hubbub/say:{tag}");
+    taken_from(&built, "/say", &at("say-again"));
+    docker(&["image", "rm", &built]);
+    let same = fs::read(at("say")).unwrap() == fs::read(at("say-again")).unwrap();
+    assert!(same, "its source builds another binary");
 }
 
 /// A repository of this kind, with one commit.

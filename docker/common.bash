@@ -1,6 +1,16 @@
 #!/usr/bin/env bash
 # What ./up and ./deploy share; they source it.
 
+# Where the caller is: what is named on the command line is seen from there. Set before we go to our
+# own folder.
+: "${caller:=$PWD}"
+
+# from_caller FILE: as one of ours.
+from_caller() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$caller" "$1" ;; esac; }
+
+# for_caller FILE: one of our folder, as the caller can name it.
+for_caller() { if [ "$caller" = "$PWD" ]; then printf '%s' "$1"; else printf '%s/%s' "$PWD" "$1"; fi; }
+
 # Of this run only.
 scratch=$(mktemp -d)
 log=$scratch/log
@@ -15,6 +25,10 @@ fail() {
     [ $# = 0 ] || printf '  %s\n' "$@" >&2
     exit 1
 }
+
+# compose …: docker compose, with the settings of the file $HUBBUB_ENV_FILE in place of .env where
+# ./deploy names one.
+compose() { docker compose ${HUBBUB_ENV_FILE:+--env-file "$HUBBUB_ENV_FILE"} "$@"; }
 
 # within SECONDS COMMAND…: without coreutils' timeout (macOS) there is no limit but the client's own.
 within() {

@@ -1,6 +1,7 @@
 //! The stack in use: four containers, replicas, one that dies, and a CA that stays.
 
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use harness::Stack;
 use harness::get;
+use harness::run;
 use serde_json::Value;
 
 use crate::machine::Project;
@@ -219,12 +221,25 @@ fn a_second_up_changes_nothing() {
     let running = || SERVICES.map(|service| container(stack.project(), service));
     let (before, ca) = (running(), fs::read(stack.ca()).unwrap());
     let scratch = tempfile::tempdir().unwrap();
-    let fresh = scratch.path().join("ca.pem");
-    let mut up = std::process::Command::new(stack.folder().join("up"));
-    let up = harness::run(up.args(["--no-build", "--ca"]).arg(&fresh)).success();
-    assert!(up.text().contains(stack.https()), "{}", up.text());
-    assert_eq!(fs::read(fresh).unwrap(), ca);
+    // From another folder: a file is meant as it is seen from there, and so is what is printed.
+    let here = |program: &mut Command| run(program.current_dir(&scratch)).success().text();
+    let text =
+        here(Command::new(stack.folder().join("up")).args(["--no-build", "--ca", "the ca.pem"]));
+    assert!(text.contains(stack.https()), "{text}");
+    assert_eq!(fs::read(scratch.path().join("the ca.pem")).unwrap(), ca);
     assert_eq!(running(), before, "containers were made anew");
+
+    let commands: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("  curl ")).collect();
+    assert_eq!(commands.len(), 3, "{text}");
+    for command in commands {
+        here(Command::new("sh").args(["-c", &format!("curl --fail --silent {command}")]));
+    }
+    assert!(fs::read(scratch.path().join("hello.wav")).unwrap().starts_with(b"RIFF"));
+    let down = text.lines().find_map(|line| line.strip_prefix("Stop it with: ")).unwrap();
+    let compose = down.strip_suffix(" down").unwrap();
+    let listed = here(Command::new("sh").args(["-c", &format!("{compose} ps --services")]));
+    assert_eq!(listed.lines().count(), 4, "{compose} is about {listed:?}");
 }
 
 #[test]

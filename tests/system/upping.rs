@@ -1,12 +1,16 @@
 //! What `./up` says when it cannot go on: what is wrong, and what to do about it.
 
 use std::fs;
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 
 use harness::Output;
 use harness::Stack;
@@ -104,6 +108,25 @@ fn a_taken_port_is_named_with_who_has_it() {
     let output = project.up(&[("HTTPS_PORT", of_the_stack)]);
     let container = format!("the container {}-gateway-1", stack.project());
     told(&output, &format!("Port {of_the_stack} is taken by {container}"), "HTTPS_PORT=8443 ./up");
+}
+
+#[test]
+fn another_up_is_waited_for_and_that_is_said() {
+    let stack = Stack::from_env();
+    let other = File::open(stack.folder().join("docker/common.bash")).unwrap();
+    other.lock().unwrap();
+    let nowhere = format!("tcp://127.0.0.1:{}", free_port());
+    let mut up = up(&stack, &["--no-build"]);
+    let up = up.env("DOCKER_HOST", &nowhere).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut up = up.spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(up.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "waiting for another ./up here\n");
+    assert!(up.try_wait().unwrap().is_none(), "it did not wait");
+    other.unlock().unwrap();
+    let output = up.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("No Docker engine answers"), "{stderr}");
 }
 
 #[test]

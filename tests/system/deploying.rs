@@ -25,7 +25,12 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::machine::Namespace;
+use crate::machine::SERVICES;
 use crate::machine::command;
+use crate::machine::container;
+use crate::machine::copy_checkout;
+use crate::machine::docker;
+use crate::machine::inspect;
 
 /// The server's ssh port.
 const SSH: &str = "2222";
@@ -180,23 +185,29 @@ impl Server {
 
     /// `./deploy` with this key, into a folder of the server's scratch directory.
     fn deploy(&self, stack: &Stack, key: &str, environment: &[(&str, &str)]) -> Output {
-        let login = format!("root@{}", self.namespace.there());
-        let (key, ca, folder) = (self.file(key), self.file("ca.pem"), self.file("there"));
-        let known_hosts = format!("UserKnownHostsFile={}", self.file("known_hosts").display());
+        run(&mut self.deploying(stack, key, environment))
+    }
+
+    fn deploying(&self, stack: &Stack, key: &str, environment: &[(&str, &str)]) -> Command {
         let mut deploy = Command::new(stack.folder().join("deploy"));
+        self.arguments(&mut deploy, key);
+        deploy.envs(environment.iter().copied());
         deploy
-            .args(["--no-build", "-p", SSH, "-i"])
-            .arg(key)
-            .arg("--dir")
-            .arg(folder)
-            .arg("--ca")
-            .arg(ca)
-            .args([&login, "--", "-F", "/dev/null", "-o", &known_hosts])
+    }
+
+    /// What every `deploy` of the tests is given. Files are named as seen from the scratch
+    /// directory.
+    fn arguments<'a>(&self, deploy: &'a mut Command, key: &str) -> &'a mut Command {
+        let login = format!("root@{}", self.namespace.there());
+        let known_hosts = format!("UserKnownHostsFile={}", self.file("known_hosts").display());
+        deploy
+            .args(["--no-build", "-p", SSH, "-i", key, "--dir"])
+            .arg(self.file("there"))
+            .args(["--ca", "ca.pem", &login, "--", "-F", "/dev/null", "-o", &known_hosts])
+            .current_dir(&self.scratch)
             .env("COMPOSE_PROJECT_NAME", "hubbub-test-deploy")
             .env_remove("HTTP_PORT")
             .env_remove("HTTPS_PORT")
-            .envs(environment.iter().copied());
-        run(&mut deploy)
     }
 
     /// SERVICE HEALTH of what runs there, sorted.
@@ -259,6 +270,119 @@ fn a_bare_server_ends_with_a_healthy_stack_and_a_second_run_sends_nothing() {
     assert_eq!(server.services(), healthy);
 }
 
+/// Further names of the stack's images; removed when dropped.
+struct Tagged(Vec<String>);
+
+impl Tagged {
+    fn new(from: &str, to: &str) -> Self {
+        let tagged = SERVICES.map(|service| {
+            let name = format!("hubbub/{service}:{to}");
+            let _ = docker(&["tag", &format!("hubbub/{service}:{from}"), &name]);
+            name
+        });
+        Self(tagged.into())
+    }
+}
+
+impl Drop for Tagged {
+    fn drop(&mut self) {
+        let _ = docker(
+            &[&["image", "rm"][..], &self.0.iter().map(String::as_str).collect::<Vec<_>>()]
+                .concat(),
+        );
+    }
+}
+
+/// Makes a new image of dice by adding a label, under the name it had.
+fn relabel(name: &str, label: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("Dockerfile"), format!("FROM {name}\nLABEL {label}\n")).unwrap();
+    let _ = docker(&["build", "--quiet", "--tag", name, folder.path().to_str().unwrap()]);
+}
+
+#[test]
+fn the_servers_own_settings_name_the_images_and_what_is_replaced_goes() {
+    let stack = Stack::from_env();
+    let server = Server::start(&stack, "settings");
+    let dice = inspect("container", &container(stack.project(), "dice"));
+    let (_, tag) = dice["Config"]["Image"].as_str().unwrap().split_once(':').unwrap();
+    let v1 = format!("{tag}-v1");
+    let _tagged = Tagged::new(tag, &v1);
+    fs::create_dir(server.file("there")).unwrap();
+    let settings = format!("HUBBUB_TAG={v1}\nHTTP_PORT=8081\n");
+    fs::write(server.file("there/.env"), settings).unwrap();
+    // A stranger's image without a name is none of ours.
+    fs::write(server.file("Dockerfile"), "FROM scratch\nLABEL a=b\n").unwrap();
+    let folder = server.scratch.path().display().to_string();
+    let build = [
+        "build",
+        "--quiet",
+        "--file",
+        &format!("{folder}/Dockerfile"),
+        &format!("{folder}/engine/run"),
+    ];
+    let stranger = server.engine.docker(&build).text().trim().to_owned();
+
+    let untagged = |server: &Server| {
+        let mut deploy = server.deploying(&stack, "login", &[]);
+        run(deploy.env_remove("HUBBUB_TAG")).success().text()
+    };
+    let first = untagged(&server);
+    assert!(first.contains(&format!("sending hubbub/dice:{v1} hubbub/gateway:{v1}")), "{first}");
+    let images = || {
+        let format = "{{.Image}}";
+        let text = server.engine.docker(&["ps", "--format", format]).text();
+        let mut images: Vec<String> = text.lines().map(str::to_owned).collect();
+        images.sort();
+        images
+    };
+    let wanted = ["dice", "gateway", "hub", "say"].map(|service| format!("hubbub/{service}:{v1}"));
+    assert_eq!(images(), wanted);
+
+    // A new image of that tag is sent, and the old one is no more.
+    relabel(&format!("hubbub/dice:{v1}"), "new=1");
+    let second = untagged(&server);
+    assert!(second.contains(&format!("sending hubbub/dice:{v1} (")), "{second}");
+    assert_eq!(images(), wanted);
+    let nameless = ["images", "--quiet", "--no-trunc", "--filter", "dangling=true"];
+    assert_eq!(server.engine.docker(&nameless).text().trim(), stranger);
+
+    let never = server.deploy(&stack, "login", &[("HUBBUB_TAG", "never-built")]);
+    assert_eq!(never.code, Some(1));
+    assert!(never.stderr.contains("There is no image hubbub/"), "{}", never.stderr);
+}
+
+#[test]
+fn an_override_that_is_gone_here_goes_there_with_what_it_started() {
+    let stack = Stack::from_env();
+    let server = Server::start(&stack, "override");
+    let folder = tempfile::tempdir().unwrap();
+    copy_checkout(&stack, folder.path());
+    let entry = "services:\n  second:\n    image: hubbub/dice:${HUBBUB_TAG:-latest}\n";
+    let ours = folder.path().join("compose.override.yaml");
+    fs::write(&ours, entry).unwrap();
+    let deploy = || {
+        let mut command = Command::new(folder.path().join("deploy"));
+        run(server.arguments(&mut command, "login")).success().text()
+    };
+    let _ = deploy();
+    let four = ["dice true", "gateway true", "hub true", "say true"];
+    let five = ["dice true", "gateway true", "hub true", "say true", "second true"];
+    assert_eq!(server.services(), five);
+    fs::remove_file(&ours).unwrap();
+    let _ = deploy();
+    assert_eq!(server.services(), four);
+    let there = server.file("there/compose.override.yaml");
+    assert!(!there.exists());
+
+    // One that was made over there is the server's.
+    fs::write(&there, entry).unwrap();
+    let kept = deploy();
+    assert!(kept.contains("the server keeps its own"), "{kept}");
+    assert!(there.exists());
+    assert_eq!(server.services(), five);
+}
+
 #[test]
 fn what_stands_in_the_way_is_named() {
     let stack = Stack::from_env();
@@ -293,7 +417,15 @@ fn what_stands_in_the_way_is_named() {
     let engine_only =
         format!("#!/bin/sh\n[ \"$1\" = compose ] && exit 1\nexec {} \"$@\"\n", docker.trim());
     server.login("old", &[("docker", &engine_only)], &path);
-    told(&server.deploy(&stack, "old", &[]), "no Docker Compose", "docker/compose-plugin");
+    let old = server.deploy(&stack, "old", &[]);
+    told(&old, "no Docker Compose", "docker/compose-plugin");
+    // The remedy as it is printed logs in as this run did.
+    let remedy = old.stderr.split_once("on a Debian server: ").unwrap().1.lines().next().unwrap();
+    let (log_in, script) = remedy.split_once(" bash -s <").unwrap();
+    assert!(Path::new(script).is_file(), "{remedy}");
+    let mut said = Command::new("sh");
+    let said = said.args(["-c", &format!("{log_in} echo over there")]);
+    assert_eq!(run(said.current_dir(&server.scratch)).success().text(), "over there\n");
     let little_room = "#!/bin/sh\necho Filesystem\necho disk 1000000 995000 5000 99% /\n";
     server.login("full", &[("df", little_room)], &path);
     told(&server.deploy(&stack, "full", &[]), "The server's disk has 4 MB", "system prune");

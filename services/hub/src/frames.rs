@@ -11,8 +11,8 @@ use bytes::BytesMut;
 /// The longest message that is taken, in bytes; upstream's limit.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// A buffer of more than this is given back once it is empty, in bytes.
-const KEPT_BYTES: usize = 64 << 10;
+/// A buffer that held more than this is given back once it holds half of that, in bytes.
+const KEPT_BYTES: usize = 2 << 10;
 
 /// The longest control frame, RFC 6455 §5.5, in bytes.
 const CONTROL_BYTES_MAX: u64 = 125;
@@ -46,6 +46,8 @@ pub enum Broken {
 pub struct Frames {
     codec: Codec,
     buffer: BytesMut,
+    /// The most that the buffer's memory held: its capacity says only how much there is behind what was read.
+    filled: usize,
     /// The message whose last fragment has not come; true when it is text.
     partial: Option<(bool, BytesMut)>,
 }
@@ -56,6 +58,7 @@ impl Frames {
         Self {
             codec: Codec::new().max_size(MESSAGE_BYTES_MAX),
             buffer: BytesMut::new(),
+            filled: 0,
             partial: None,
         }
     }
@@ -63,6 +66,7 @@ impl Frames {
     /// Takes bytes in.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+        self.filled = self.filled.max(self.buffer.len());
     }
 
     /// Bytes held.
@@ -125,8 +129,10 @@ impl Frames {
             return Ok(None);
         }
         let frame = self.codec.decode(&mut self.buffer).map_err(|_| Broken::Protocol);
-        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
-            self.buffer = BytesMut::new();
+        if self.filled > KEPT_BYTES && self.buffer.len() <= self.filled / 2 {
+            // What came behind a long frame, be it one byte, would keep all of its memory.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+            self.filled = self.buffer.len();
         }
         frame
     }
@@ -221,6 +227,17 @@ mod tests {
         frames.feed(&frame(0x82, &[0; 1 << 20])[..100]);
         assert_eq!(frames.next(), Ok(None));
         assert!(frames.buffer.capacity() < 1 << 12, "nothing is reserved for what has not come");
+    }
+
+    #[test]
+    fn a_byte_behind_a_long_frame_does_not_keep_its_memory() {
+        let mut frames = Frames::new();
+        frames.feed(&frame(0x82, &vec![b' '; MESSAGE_BYTES_MAX]));
+        frames.feed(&[0x82]);
+        let message = frames.next().unwrap();
+        assert!(message.is_some() && frames.held() == 1);
+        drop(message);
+        assert!(!frames.buffer.try_reclaim(1 << 12), "there is no memory behind the byte");
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::budget::{Budget, Share, Slot};
 /// The most that waits for one peer, in bytes: a few of the longest messages.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
+/// What a waiting frame costs beside its bytes: its handle, its allocation, its place in the queue.
+const FRAME_COST: usize = 128;
+
 /// Shared by the hub, which puts messages in, the session, which watches over it, and the response's body.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -34,6 +37,10 @@ pub struct Mailbox {
 #[derive(Debug)]
 struct State {
     frames: VecDeque<Bytes>,
+    /// The answer to the peer's last ping, which goes out before the frames. There is never more than one: an
+    /// answer to the last answers those before too (RFC 6455 §5.5.3), so a flood of pings costs nothing.
+    pong: Option<Bytes>,
+    /// What the frames cost.
     bytes: usize,
     share: Share,
     writer: Option<Waker>,
@@ -64,6 +71,7 @@ impl Mailbox {
     pub fn new(budget: &Budget, slot: Slot) -> Arc<Self> {
         let state = State {
             frames: VecDeque::new(),
+            pong: None,
             bytes: 0,
             share: budget.share(),
             writer: None,
@@ -81,9 +89,18 @@ impl Mailbox {
         self.push(Message::Binary(text.into()));
     }
 
-    /// Sends a ping or pong.
-    pub fn control(&self, message: Message) {
-        self.push(message);
+    /// Sends a ping.
+    pub fn ping(&self, payload: Bytes) {
+        self.push(Message::Ping(payload));
+    }
+
+    /// Answers a ping. An answer that still waits is not sent any more.
+    pub fn pong(&self, payload: Bytes) {
+        let mut state = self.lock();
+        if let Some(frame) = state.encode(Message::Pong(payload)) {
+            state.pong = Some(frame);
+            state.wake();
+        }
     }
 
     /// Sends a close frame; nothing goes out after it.
@@ -137,25 +154,20 @@ impl Mailbox {
 
     fn push(&self, message: Message) {
         let mut state = self.lock();
-        if state.closed || state.gone || state.overflowed {
-            return;
-        }
-        let mut frame = BytesMut::new();
-        if Codec::new().encode(message, &mut frame).is_err() {
-            return;
-        }
-        let bytes = state.bytes + frame.len();
+        let Some(frame) = state.encode(message) else { return };
+        let bytes = state.bytes + frame.len() + FRAME_COST;
         if bytes > WAITING_BYTES_MAX || !state.share.hold(bytes) {
-            // What waits would not be read either.
+            // What waits would not be read either. The queue's own memory goes too.
             state.overflowed = true;
-            state.frames.clear();
+            state.frames = VecDeque::new();
+            state.pong = None;
             state.bytes = 0;
             state.share.hold(0);
             self.changed.notify_one();
             return;
         }
         state.bytes = bytes;
-        state.frames.push_back(frame.freeze());
+        state.frames.push_back(frame);
         state.wake();
     }
 
@@ -166,6 +178,16 @@ impl Mailbox {
 }
 
 impl State {
+    /// The frame as it goes out; `None` when nothing may.
+    fn encode(&self, message: Message) -> Option<Bytes> {
+        if self.closed || self.gone || self.overflowed {
+            return None;
+        }
+        let mut frame = BytesMut::new();
+        Codec::new().encode(message, &mut frame).ok()?;
+        Some(frame.freeze())
+    }
+
     fn wake(&mut self) {
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -182,8 +204,11 @@ impl Stream for Body {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.0.lock();
+        if let Some(pong) = state.pong.take() {
+            return Poll::Ready(Some(Ok(pong)));
+        }
         if let Some(frame) = state.frames.pop_front() {
-            state.bytes -= frame.len();
+            state.bytes -= frame.len() + FRAME_COST;
             let bytes = state.bytes;
             state.share.hold(bytes);
             return Poll::Ready(Some(Ok(frame)));
@@ -200,5 +225,58 @@ impl Drop for Body {
     fn drop(&mut self) {
         self.0.lock().gone = true;
         self.0.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+    use crate::budget::Slots;
+
+    fn mailbox(budget: &Budget) -> Arc<Mailbox> {
+        Mailbox::new(budget, Slots::new(1).take().unwrap())
+    }
+
+    fn next(body: &mut Body) -> Option<Vec<u8>> {
+        let Some(Ok(frame)) = body.next().now_or_never()? else { return None };
+        Some(frame.to_vec())
+    }
+
+    #[test]
+    fn only_the_last_ping_is_answered_and_before_what_waits() {
+        let mailbox = mailbox(&Budget::new(0));
+        mailbox.send("{}".to_owned());
+        for payload in ["first", "last"] {
+            mailbox.pong(payload.into());
+        }
+        let mut body = mailbox.body();
+        assert_eq!(next(&mut body).unwrap(), b"\x8a\x04last");
+        assert_eq!(next(&mut body).unwrap(), b"\x82\x02{}");
+        assert_eq!(next(&mut body), None);
+    }
+
+    #[test]
+    fn a_short_frame_counts_with_what_it_costs_and_overflow_gives_all_of_it_back() {
+        let mailbox = mailbox(&Budget::new(8 << 20));
+        let sent = (0..).take_while(|_| {
+            mailbox.send(String::new());
+            !mailbox.status().overflowed
+        });
+        assert_eq!(sent.count(), WAITING_BYTES_MAX / (FRAME_COST + 2));
+        let state = mailbox.lock();
+        assert_eq!((state.frames.capacity(), state.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_written_does_not_count_any_more() {
+        let mailbox = mailbox(&Budget::new(0));
+        let mut body = mailbox.body();
+        for _ in 0..100_000 {
+            mailbox.send("{}".to_owned());
+            next(&mut body).unwrap();
+        }
+        assert!(!mailbox.status().overflowed && mailbox.lock().bytes == 0);
     }
 }

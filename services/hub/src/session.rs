@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use actix_http::ws::{CloseCode, CloseReason, Message};
+use actix_http::ws::{CloseCode, CloseReason};
 use actix_web::dev::Payload;
 use chassis::Stopping;
 use futures_util::StreamExt;
@@ -138,7 +138,7 @@ impl Session {
         match self.keepalive.due(now, || rand::rng().random()) {
             Due::Nothing => None,
             Due::Ping(payload) => {
-                self.mailbox.control(Message::Ping(payload.to_vec().into()));
+                self.mailbox.ping(payload.to_vec().into());
                 None
             }
             Due::Dead => Some(End::Close(CloseCode::Error, "keepalive ping timeout")),
@@ -150,7 +150,7 @@ impl Session {
         loop {
             match self.frames.next() {
                 Ok(Some(Incoming::Message(message))) => self.hub.receive(self.connection, &message),
-                Ok(Some(Incoming::Ping(payload))) => self.mailbox.control(Message::Pong(payload)),
+                Ok(Some(Incoming::Ping(payload))) => self.mailbox.pong(payload),
                 Ok(Some(Incoming::Pong(payload))) => self.keepalive.pong(Instant::now(), &payload),
                 Ok(Some(Incoming::Close(reason))) => return Some(End::Closed(reason)),
                 Ok(None) => break,

@@ -20,6 +20,7 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use crate::budget::Reservation;
+use crate::engine::Language;
 use crate::frame;
 use crate::text::Script;
 use crate::voice::Voice;
@@ -140,14 +141,17 @@ impl Worker {
             let mut line = vec![0; length];
             self.output.read_exact(&mut line).await?;
             let line = String::from_utf8_lossy(&line);
+            let garbled = || io::Error::new(io::ErrorKind::InvalidData, "the hello is garbled");
             match line.split_once(' ') {
                 Some(("engine", version)) => version.clone_into(&mut hello.engine),
                 Some(("sandbox", state)) => state.clone_into(&mut hello.sandbox),
-                Some(("language", name)) => hello.voices.languages.push(name.to_owned()),
-                Some(("variant", name)) => hello.voices.variants.push(name.to_owned()),
-                _ => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the hello is garbled"));
+                Some(("language", names)) => {
+                    let (code, name) = names.split_once(' ').ok_or_else(garbled)?;
+                    let language = Language { code: code.to_owned(), name: name.to_owned() };
+                    hello.voices.languages.push(language);
                 }
+                Some(("variant", name)) => hello.voices.variants.push(name.to_owned()),
+                _ => return Err(garbled()),
             }
         }
     }

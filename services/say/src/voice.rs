@@ -5,6 +5,8 @@
 
 use std::ffi::CString;
 
+use crate::engine::Language;
+
 /// A voice that the engine has, under the engine's own name, such as `en-us+f3`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voice(CString);
@@ -30,8 +32,8 @@ pub struct UnknownVoice {
 /// The voices that the engine has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Voices {
-    /// Codes such as `en-us`.
-    pub languages: Vec<String>,
+    /// With codes such as `en-us`.
+    pub languages: Vec<Language>,
     /// Names such as `whisper`.
     pub variants: Vec<String>,
 }
@@ -46,40 +48,48 @@ impl Voices {
     /// Looks up a name: `en-us`, `en-us+f3`, or a variant alone, `whisper`, which is `en+whisper`.
     ///
     /// Case does not matter, and a space will do for `+`, since that is what a query makes of it.
+    /// Codes of the same voice, `en` and `en-gb`, find the same.
     ///
     /// # Errors
     ///
     /// When the engine does not have it.
     pub fn find(&self, name: &str) -> Result<Voice, UnknownVoice> {
         let (language, variant) = match name.split_once(['+', ' ']) {
-            Some((language, variant)) if has(&self.languages, language).is_some() => {
+            Some((language, variant)) if self.language(language).is_some() => {
                 (language, Some(variant))
             }
-            None if has(&self.languages, name).is_some() => (name, None),
+            None if self.language(name).is_some() => (name, None),
             // Some variants have a space in their name.
             _ => (LANGUAGE, Some(name)),
         };
-        let language = has(&self.languages, language).ok_or_else(|| self.unknown())?;
+        let language = self.language(language).ok_or_else(|| self.unknown())?;
         let full = match variant {
             None => language.to_owned(),
             Some(variant) => {
-                let variant = has(&self.variants, variant).ok_or_else(|| self.unknown())?;
+                let variant = self.variant(variant).ok_or_else(|| self.unknown())?;
                 format!("{language}+{variant}")
             }
         };
         CString::new(full).map(Voice).map_err(|_| self.unknown())
     }
 
-    fn unknown(&self) -> UnknownVoice {
-        let shown: Vec<&str> =
-            SHOWN.into_iter().filter(|name| has(&self.variants, name).is_some()).collect();
-        UnknownVoice { languages: self.languages.join(", "), variants: shown.join(", en+") }
+    /// The engine's name for the language with this code, in any case.
+    fn language(&self, code: &str) -> Option<&str> {
+        let known = self.languages.iter().find(|known| known.code.eq_ignore_ascii_case(code));
+        known.map(|language| language.name.as_str())
     }
-}
 
-/// The entry of `names` that is `name` but for case.
-fn has<'a>(names: &'a [String], name: &str) -> Option<&'a str> {
-    names.iter().map(String::as_str).find(|known| known.eq_ignore_ascii_case(name))
+    /// The engine's name for the variant with this name, in any case.
+    fn variant(&self, name: &str) -> Option<&str> {
+        self.variants.iter().map(String::as_str).find(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn unknown(&self) -> UnknownVoice {
+        let codes: Vec<&str> = self.languages.iter().map(|known| known.code.as_str()).collect();
+        let shown: Vec<&str> =
+            SHOWN.into_iter().filter(|name| self.variant(name).is_some()).collect();
+        UnknownVoice { languages: codes.join(", "), variants: shown.join(", en+") }
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +99,9 @@ mod tests {
     fn voices() -> Voices {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Voices {
-            languages: owned(&["en", "en-gb", "en-us"]),
+            languages: [("en", "en"), ("en-gb", "en"), ("en-us", "en-us")]
+                .map(|(code, name)| Language { code: code.to_owned(), name: name.to_owned() })
+                .into(),
             variants: owned(&["Mr serious", "f3", "whisper"]),
         }
     }
@@ -102,7 +114,9 @@ mod tests {
             ("whisper", "en+whisper"),
             ("en+whisper", "en+whisper"),
             ("en whisper", "en+whisper"),
-            ("en-gb+F3", "en-gb+f3"),
+            ("en-gb", "en"),
+            ("en-GB+F3", "en+f3"),
+            ("en-gb whisper", "en+whisper"),
             ("mr serious", "en+Mr serious"),
             ("en-us Mr serious", "en-us+Mr serious"),
         ] {

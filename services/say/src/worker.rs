@@ -30,6 +30,7 @@ use nix::unistd::getpid;
 
 use crate::engine;
 use crate::engine::Engine;
+use crate::engine::Language;
 use crate::frame;
 use crate::sandbox;
 
@@ -134,7 +135,10 @@ fn serve(limits: Limits) -> io::Result<u8> {
     let first = CString::new(FIRST_VOICE)?;
     engine.set_voice(&first).map_err(io::Error::other)?;
     let mut hello = vec![format!("engine {}", engine.version())];
-    hello.extend(engine.languages().iter().map(|name| format!("language {name}")));
+    hello.extend(engine.languages().iter().map(|language| {
+        let Language { code, name } = language;
+        format!("language {code} {name}")
+    }));
     hello.extend(engine.variants().iter().map(|name| format!("variant {name}")));
     // Files, not std's handles: those buffer by lines.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);

@@ -117,6 +117,15 @@ pub enum EngineError {
     Speak(c_int),
 }
 
+/// A language that the engine speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Language {
+    /// What people know it by, such as `en-gb`.
+    pub code: String,
+    /// The voice for it, as the engine knows it, such as `en`. Often the same, not always.
+    pub name: String,
+}
+
 /// Takes samples as they are made; `Break` stops the engine.
 type Sink<'a> = &'a mut dyn FnMut(&[i16]) -> ControlFlow<()>;
 
@@ -155,11 +164,11 @@ impl Engine {
         version.to_string_lossy().into_owned()
     }
 
-    /// The codes of the languages it speaks, such as `en-us`.
+    /// The languages it speaks, in the order of their codes, each code once.
     #[must_use]
-    pub fn languages(&self) -> Vec<String> {
+    pub fn languages(&self) -> Vec<Language> {
         // SAFETY: null asks for all voices but the variants.
-        unsafe { list(std::ptr::null_mut(), codes) }
+        unsafe { languages(std::ptr::null_mut()) }
     }
 
     /// The names of the variants a language can be spoken in, such as `whisper`.
@@ -230,42 +239,60 @@ extern "C" fn hear(samples: *mut c_short, count: c_int, events: *mut EventRecord
     c_int::from(flow.is_break())
 }
 
-/// Reads the engine's list of the voices that are like `like`.
+/// The languages of the voices in the engine's list that are like `like`.
+///
+/// Several voices may have the same code: `en-gb` is a code of the voice `en`, and in the second
+/// place one of `en-gb-x-rp`. Then the voice that ranks it best has it.
 ///
 /// # Safety
 ///
 /// The engine must have been started, and `like` must be null or a valid record.
-unsafe fn list(
-    like: *mut VoiceRecord,
-    read: unsafe fn(&VoiceRecord) -> Vec<String>,
-) -> Vec<String> {
-    let mut names = Vec::new();
+unsafe fn languages(like: *mut VoiceRecord) -> Vec<Language> {
+    let mut ranked = Vec::new();
     // SAFETY: the engine answers an array of valid records that ends with null.
     unsafe {
         let mut next = espeak_ListVoices(like);
         while let Some(voice) = (*next).as_ref() {
-            names.extend(read(voice));
+            let name = name(voice);
+            for (rank, code) in codes(voice) {
+                // A voice's own name beats any rank: what the engine would understand, it means.
+                let rank = if code == name { 0 } else { rank.max(1) };
+                ranked.push((code, rank, name.clone()));
+            }
             next = next.add(1);
         }
     }
-    names.sort();
-    names.dedup();
-    names
+    ranked.sort();
+    ranked.dedup_by(|next, best| next.0 == best.0);
+    ranked.into_iter().map(|(code, _, name)| Language { code, name }).collect()
 }
 
-/// The language codes of a voice: pairs of a priority byte and a C string, ended by a zero byte.
+/// What the engine knows a voice by: its file's name, in any case. It knows no code that is not
+/// also that.
 ///
 /// # Safety
 ///
 /// `voice` must be from the engine's list.
-unsafe fn codes(voice: &VoiceRecord) -> Vec<String> {
+unsafe fn name(voice: &VoiceRecord) -> String {
+    // SAFETY: the identifier is a C string, the file's path below `lang`.
+    let path = unsafe { CStr::from_ptr(voice.identifier) }.to_string_lossy();
+    path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// The language codes of a voice with their ranks, the best of which is the least: pairs of a
+/// byte and a C string, ended by a zero byte.
+///
+/// # Safety
+///
+/// `voice` must be from the engine's list.
+unsafe fn codes(voice: &VoiceRecord) -> Vec<(u8, String)> {
     let mut codes = Vec::new();
     let mut next = voice.languages;
     // SAFETY: the engine wrote the list in this form.
     unsafe {
         while *next != 0 {
             let code = CStr::from_ptr(next.add(1));
-            codes.push(code.to_string_lossy().into_owned());
+            codes.push((next.cast::<u8>().read(), code.to_string_lossy().into_owned()));
             next = next.add(code.count_bytes() + 2);
         }
     }
@@ -303,10 +330,19 @@ mod tests {
         let mut engine = Engine::start().unwrap();
         assert_eq!(Engine::start().err(), Some(EngineError::Twice));
         assert!(engine.version().starts_with("1.5"), "{}", engine.version());
-        assert!(engine.languages().contains(&"en-us".to_owned()), "{:?}", engine.languages());
+        let languages = engine.languages();
+        for (code, name) in [("en", "en"), ("en-gb", "en"), ("en-gb-x-rp", "en-gb-x-rp")] {
+            let language = Language { code: code.to_owned(), name: name.to_owned() };
+            assert!(languages.contains(&language), "{language:?} of {languages:?}");
+        }
+        assert!(languages.is_sorted_by(|one, next| one.code < next.code), "{languages:?}");
         assert!(engine.variants().contains(&"whisper".to_owned()), "{:?}", engine.variants());
         assert!(matches!(engine.set_voice(c"xx"), Err(EngineError::Voice(_))));
 
+        for language in languages {
+            let name = std::ffi::CString::new(language.name).unwrap();
+            assert_eq!(engine.set_voice(&name), Ok(()), "{name:?}");
+        }
         engine.set_voice(c"en").unwrap();
         let mut heard = Vec::new();
         engine

@@ -176,13 +176,125 @@ fn system_calls() -> Result<BpfProgram, seccompiler::BackendError> {
         .try_into()
 }
 
-/// The sandbox is tested on the real worker, `tests/sandbox.rs`; here, that the filter can be made.
 #[cfg(test)]
 mod tests {
+    use std::env;
+    use std::fs::File;
+    use std::io::ErrorKind;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixDatagram;
+    use std::os::unix::process::CommandExt;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::process::Output;
+
+    use landlock::LandlockStatus;
+    use landlock::RulesetCreatedAttr;
+    use nix::sys::signal::kill;
+    use nix::sys::signal::raise;
+    use nix::unistd::setsid;
+
     use super::*;
 
+    /// Tells this test binary, started by a test of its own, what to try.
+    const PROBE: &str = "SAY_PROBE";
+
+    /// Runs the test of this name again, in a process of its own.
+    fn again(test: &str, probe: &str) -> Output {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "--nocapture", "--test-threads=1"]);
+        command.arg(format!("sandbox::tests::{test}")).env(PROBE, probe).output().unwrap()
+    }
+
+    /// In such a process: what to try.
+    fn probe() -> Option<String> {
+        env::var_os(PROBE)?.into_string().ok()
+    }
+
+    const ENCLOSED: &str = "this process is enclosed";
+
+    /// Tries something in the sandbox, and lives on when it is allowed.
+    fn try_enclosed(attempt: fn() -> bool) -> ! {
+        enclose().unwrap();
+        writeln!(io::stdout(), "{ENCLOSED}").unwrap();
+        std::process::exit(i32::from(!attempt()))
+    }
+
+    /// What needs no permission.
+    fn compute() -> bool {
+        let bytes = vec![1_u8; 1 << 20];
+        bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>() == 1 << 20
+    }
+
+    /// What an attacker in the engine may try.
+    const FORBIDDEN: [(&str, fn() -> bool); 10] = [
+        ("open", || File::open("/proc/self/status").is_ok()),
+        ("socket", || UnixDatagram::unbound().is_ok()),
+        ("listen", || TcpListener::bind("127.0.0.1:0").is_ok()),
+        ("kill", || kill(getppid(), None).is_ok()),
+        ("raise", || raise(Signal::SIGCONT).is_ok()),
+        ("execve", || Command::new("/bin/true").exec().raw_os_error().is_none()),
+        ("thread", || std::thread::Builder::new().spawn(|| {}).is_ok()),
+        ("chdir", || env::set_current_dir("/").is_ok()),
+        ("setsid", || setsid().is_ok()),
+        ("dumpable", || prctl::set_dumpable(true).is_ok()),
+    ];
+
     #[test]
-    fn the_filter_compiles_for_this_architecture() {
-        assert!(!system_calls().unwrap().is_empty());
+    fn any_other_system_call_is_death() {
+        if let Some(probe) = probe() {
+            let forbidden = FORBIDDEN.iter().find(|(name, _)| *name == probe);
+            try_enclosed(forbidden.map_or(compute, |(_, attempt)| *attempt));
+        }
+        let end = |probe| {
+            let output = again("any_other_system_call_is_death", probe);
+            let enclosed = String::from_utf8_lossy(&output.stdout).contains(ENCLOSED);
+            assert!(enclosed, "{probe}: {output:?}");
+            output.status
+        };
+        assert!(end("compute").success(), "else the others prove nothing");
+        for (name, _) in FORBIDDEN {
+            assert_eq!(end(name).signal(), Some(Signal::SIGSYS as i32), "{name}");
+        }
+    }
+
+    /// The kernel's own word, by rules that have nothing to do with the sandbox's.
+    fn kernel_landlock() -> LandlockStatus {
+        let rules = Ruleset::default().handle_access(AccessFs::Execute).unwrap().create().unwrap();
+        rules.set_no_new_privs(true).restrict_self().unwrap().landlock
+    }
+
+    #[test]
+    fn landlock_alone_denies_files_and_network_where_the_kernel_has_it() {
+        if probe().is_none() {
+            let output =
+                again("landlock_alone_denies_files_and_network_where_the_kernel_has_it", "child");
+            assert!(output.status.success(), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains(ENCLOSED), "{output:?}");
+            return;
+        }
+        let enforced = no_files_no_network().unwrap();
+        writeln!(io::stdout(), "{ENCLOSED}").unwrap();
+        let LandlockStatus::Available { effective_abi, .. } = kernel_landlock() else {
+            assert_eq!(enforced, "not in this kernel");
+            return;
+        };
+        let denied = |error: Option<io::Error>| error.map(|error| error.kind());
+        assert_eq!(
+            denied(File::open("/proc/self/status").err()),
+            Some(ErrorKind::PermissionDenied)
+        );
+        assert_eq!(denied(File::open("/").err()), Some(ErrorKind::PermissionDenied));
+        if effective_abi >= ABI::V4 {
+            let listener = TcpListener::bind("127.0.0.1:0");
+            assert_eq!(denied(listener.err()), Some(ErrorKind::PermissionDenied));
+        }
+        if effective_abi >= ABI::V6 {
+            assert_eq!(kill(getppid(), None), Err(Errno::EPERM));
+            assert_eq!(enforced, "fully enforced");
+        } else {
+            assert_eq!(enforced, "partially enforced");
+        }
     }
 }

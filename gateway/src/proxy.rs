@@ -142,6 +142,7 @@ async fn serve(
     let (response, lease) = exchange::exchange(&connection.thread, upstream, outgoing).await?;
 
     let (mut head, body) = response.into_parts();
+    answer_framing(&head.headers)?;
     hop::remove(&mut head.headers);
     head.headers.remove(header::SERVER);
     head.version = Version::HTTP_11;
@@ -169,6 +170,22 @@ fn framing(connection: &Connection, parts: &Parts) -> Result<(), Refusal> {
             if lengths > 1 { Err(Refusal::ContentLength) } else { Ok(()) }
         }
     }
+}
+
+/// The same for an answer. hyper reads one with a length and chunks by its chunks, and would pass on
+/// the length, which then contradicts them (RFC 9112 §6.3).
+fn answer_framing(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let one = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !headers.contains_key(header::CONTENT_LENGTH)
+        }
+        _ => false,
+    };
+    let detail = "the service framed its answer in two ways";
+    if one { Ok(()) } else { Err(Failure::new(StatusCode::BAD_GATEWAY, detail)) }
 }
 
 /// A request for a host that the handshake was not for, on a connection whose certificate does not

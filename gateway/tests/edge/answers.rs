@@ -167,6 +167,36 @@ fn trailers_go_through_both_ways() {
 }
 
 #[test]
+fn an_answer_with_two_framings_is_not_passed_on() {
+    let upstream = Upstream::start(|call| {
+        let fields = match call.request.line.split(' ').nth(1).unwrap() {
+            "/length-first" => "Content-Length: 90\r\nTransfer-Encoding: chunked",
+            "/length-last" => "Transfer-Encoding: chunked\r\nContent-Length: 3",
+            "/twice" => "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "/list" => "Transfer-Encoding: gzip, chunked",
+            _ => "Transfer-Encoding: Chunked",
+        };
+        call.write(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    for (path, status) in [
+        ("/length-first", 502),
+        ("/length-last", 502),
+        ("/twice", 502),
+        ("/list", 502),
+        ("/one", 200),
+    ] {
+        // All over one connection: nothing of an answer is taken for the next one.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.get_mut().write_all(request.as_bytes()).unwrap();
+        let answer = read_answer(&mut client, false).unwrap();
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert_eq!(answer.text() == "abc", status == 200, "{path}: {}", answer.text());
+    }
+}
+
+#[test]
 fn a_body_of_a_method_that_needs_none_is_not_lost() {
     let (_upstream, gateway) = started(&[]);
     for method in ["GET", "DELETE", "OPTIONS", "PATCH"] {

@@ -74,11 +74,17 @@ async fn relay(
     let upward = copy(client_read, upstream_write, &up);
     let downward = copy(upstream_read, client_write, down);
     tokio::pin!(upward, downward);
-    let (first, other) = tokio::select! {
-        result = &mut upward => (result, tokio::time::timeout(LINGER, downward).await),
-        result = &mut downward => (result, tokio::time::timeout(LINGER, upward).await),
+    // A side that broke ends both at once; one that only ended leaves the other its time.
+    let other = tokio::select! {
+        result = &mut upward => {
+            result?;
+            tokio::time::timeout(LINGER, downward).await
+        }
+        result = &mut downward => {
+            result?;
+            tokio::time::timeout(LINGER, upward).await
+        }
     };
-    first?;
     // Who does not end in time is cut off; that is not an error of the tunnel.
     other.unwrap_or(Ok(()))
 }

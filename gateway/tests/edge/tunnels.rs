@@ -1,10 +1,14 @@
 //! Tunnels through the gateway, between a client and a server that are not ours.
 
 use std::io;
+use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use openssl::ssl::SslStream;
+use socket2::SockRef;
 use tungstenite::Message;
 use tungstenite::WebSocket;
 
@@ -122,6 +126,34 @@ fn a_refused_upgrade_is_a_plain_answer() {
         let answer = read_answer(&mut client, false).unwrap();
         assert_eq!((answer.status, answer.text()), (200, "plain"));
     }
+}
+
+#[test]
+fn a_client_that_breaks_off_ends_the_services_side_at_once() {
+    let (send, ended) = mpsc::channel();
+    let upstream = Upstream::start(move |call| {
+        let key = call.request.field("sec-websocket-key").unwrap().to_owned();
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        call.write(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        ))?;
+        let mut rest = Vec::new();
+        let read = call.stream.read_to_end(&mut rest);
+        send.send(read.is_ok()).unwrap();
+        Err(io::ErrorKind::Other.into())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let socket = open(&gateway);
+    // Closes it with a reset instead of an end.
+    let stream = SockRef::from(socket.get_ref().get_ref());
+    stream.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    // Less than a side that only ended would be given.
+    ended.recv_timeout(Duration::from_secs(5)).unwrap();
+    until("the tunnel's end", || {
+        (gateway.metric("gateway_tunnels_open") == Some(0.0)).then_some(())
+    });
 }
 
 #[test]

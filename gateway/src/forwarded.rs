@@ -115,29 +115,63 @@ pub fn rewrite(
 /// Removes every field by which a client could claim another address, host or scheme; `_` counts
 /// as `-`, since CGI-like services cannot tell them apart.
 pub fn drop_claims(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> =
-        headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
-    for name in claims {
+    drop_where(headers, is_claim);
+}
+
+fn drop_where(headers: &mut HeaderMap, is_dropped: impl Fn(&str) -> bool) {
+    let dropped: Vec<HeaderName> =
+        headers.keys().filter(|name| is_dropped(name.as_str())).cloned().collect();
+    for name in dropped {
         headers.remove(name);
     }
 }
 
 fn is_claim(name: &str) -> bool {
-    const PREFIX: &[u8] = b"x-forwarded-";
-    let dashed = |c: u8| if c == b'_' { b'-' } else { c };
-    let same = |wanted: &[u8]| {
-        name.len() >= wanted.len() && name.bytes().map(dashed).zip(wanted).all(|(a, b)| a == *b)
-    };
     // The first letter settles most names.
-    match name.as_bytes().first() {
-        Some(b'x') => same(PREFIX) || (name.len() == 9 && same(b"x-real-ip")),
-        Some(b'f') => name == "forwarded",
-        _ => false,
-    }
+    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'h' | b't' | b'x'))
+        && (begins(name, PREFIX)
+            || CLAIMS.iter().any(|claim| same(name, claim))
+            || name.contains('_') && FRAMING.iter().any(|field| same(name, field)))
+}
+
+const PREFIX: &str = "x-forwarded-";
+
+/// What content delivery networks and frameworks read as the client's address or path.
+const CLAIMS: [&str; 11] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-url",
+    "x-original-host",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
+/// Written with `_`, these are other fields to us and the same to a CGI-like service.
+const FRAMING: [&str; 3] = ["content-length", "host", "transfer-encoding"];
+
+fn same(name: &str, wanted: &str) -> bool {
+    name.len() == wanted.len() && begins(name, wanted)
+}
+
+fn begins(name: &str, wanted: &str) -> bool {
+    let dashed = |c: u8| if c == b'_' { b'-' } else { c };
+    name.len() >= wanted.len()
+        && name.bytes().map(dashed).zip(wanted.bytes()).all(|(ours, theirs)| ours == theirs)
+}
+
+/// True for the claims that a trusted proxy is believed, in the one spelling that it uses.
+fn is_believed(name: &str) -> bool {
+    name.starts_with(PREFIX) && !name.contains('_') || matches!(name, "forwarded" | "x-real-ip")
 }
 
 /// The peer is a trusted proxy: what it says stays, and the peer itself is added.
 fn append(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, trusted: &Trusted) -> IpAddr {
+    drop_where(headers, |name| is_claim(name) && !is_believed(name));
     let mut chain = text_list(headers, &FOR);
     let client = chain
         .iter()
@@ -248,6 +282,10 @@ mod tests {
             ("forwarded", "for=1.2.3.4"),
             ("x-real-ip", "1.2.3.4"),
             ("x_real_ip", "1.2.3.4"),
+            ("true-client-ip", "1.2.3.4"),
+            ("cf_connecting-ip", "1.2.3.4"),
+            ("x-original-url", "/metrics"),
+            ("transfer_encoding", "chunked"),
             ("x-real-ipv", "kept"),
             ("x-other", "kept"),
         ] {

@@ -8,14 +8,18 @@ use http::HeaderValue;
 use http::header;
 
 /// Fields that RFC 9110 §7.6.1 says to remove whether `Connection` names them or not, and
-/// `HTTP2-Settings`, which belongs to an upgrade (RFC 7540 §3.2.1) that is never passed on.
-static FIELDS: [HeaderName; 6] = [
+/// `HTTP2-Settings`, which belongs to an upgrade (RFC 7540 §3.2.1) that is never passed on. And what
+/// is between a client and a proxy (RFC 9110 §11.7), or reads as such in a CGI-like service (`Proxy`).
+static FIELDS: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("proxy"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
 ];
 
 /// What one connection asked of the next hop, read before its fields are removed.
@@ -101,6 +105,8 @@ mod tests {
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABk"),
             ("te", "gzip"),
+            ("proxy", "http://elsewhere"),
+            ("proxy-authorization", "Basic eDp5"),
             ("trailer", "x-sum"),
         ]);
         assert_eq!(remove(&mut map), Asked::default());

@@ -43,7 +43,7 @@ use crate::shared::Shared;
 use crate::shared::Thread;
 
 /// What one HTTP/1 connection may have read and not yet handled.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;

@@ -23,7 +23,7 @@ const BUCKETS_S: [f64; 12] =
 
 /// Every metric; a clone is another handle to the same ones.
 ///
-/// Labels: `route` is a route as written in the settings, or `none`, `metrics` or `redirect`;
+/// Labels: `route` is a route as written in the settings, or `none` or `metrics`;
 /// `status` one of five classes; `upstream` an upstream as written; `site` a domain.
 #[derive(Clone)]
 pub struct Metrics {

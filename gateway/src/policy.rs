@@ -34,6 +34,8 @@ pub enum Refusal {
     TransferEncoding,
     #[error("an upgrade cannot carry a body")]
     UpgradeBody,
+    #[error("a line of the head must end with CR LF, not with LF alone")]
+    BareLineFeed,
     #[error("the bytes on this connection could not be followed as HTTP/1.1")]
     Unframed,
 }
@@ -140,13 +142,25 @@ pub fn is_internal(path: &str) -> bool {
         }
         decoded = percent_encoding::percent_decode(&decoded).collect();
     }
-    let end = decoded.iter().position(|c| matches!(c, b'?' | b'#' | b';')).unwrap_or(decoded.len());
-    let mut segments = decoded[..end].split(|c| *c == b'/').filter(|s| !s.is_empty());
+    let end = decoded.iter().position(|c| matches!(c, b'?' | b'#')).unwrap_or(decoded.len());
+    let mut segments = decoded[..end]
+        .split(|c| matches!(c, b'/' | b'\\'))
+        .map(bare)
+        .filter(|segment| !segment.is_empty() && *segment != b".");
     let one = segments.next();
     segments.next().is_none()
         && one.is_some_and(|name| {
             name.eq_ignore_ascii_case(b"metrics") || name.eq_ignore_ascii_case(b"healthz")
         })
+}
+
+/// A segment without its parameters, and without blanks and control characters around it.
+fn bare(segment: &[u8]) -> &[u8] {
+    let name = segment.split(|c| *c == b';').next().unwrap_or_default();
+    let blank = |c: &u8| c.is_ascii_whitespace() || c.is_ascii_control();
+    let start = name.iter().position(|c| !blank(c)).unwrap_or(name.len());
+    let end = name.iter().rposition(|c| !blank(c)).map_or(start, |last| last + 1);
+    &name[start..end]
 }
 
 /// True when repeating the request does what sending it once does (RFC 9110 §9.2.2), so that a
@@ -265,6 +279,12 @@ mod tests {
             "/metrics%3Fx",
             "/Metrics",
             "/metrics;x=1",
+            "/;x/metrics",
+            "/%5Cmetrics",
+            "/%252e/metrics",
+            "/metrics%20",
+            "/healthz%09",
+            "/metrics%0a",
         ] {
             assert!(is_internal(inside), "{inside}");
         }

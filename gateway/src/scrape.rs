@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
@@ -22,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use prometheus::TextEncoder;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::answer::Failure;
 use crate::exposition::Page;
@@ -38,6 +40,12 @@ const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Most replicas that are asked, of all upstreams together.
 const REPLICAS_MAX: usize = 256;
+
+/// Replicas asked at a time.
+const REPLICAS_AT_ONCE: usize = 8;
+
+/// Pages are large: one is made at a time.
+static TURN: Semaphore = Semaphore::const_new(1);
 
 /// The version of the text format that Prometheus asks for.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -91,20 +99,29 @@ async fn collect(shared: &Arc<Shared>) -> prometheus::Result<String> {
     let mut page = Page::default();
     let own = TextEncoder::new().encode_to_string(&shared.registry.gather())?;
     page.add(&own, "gateway", "gateway");
-    let replicas: Vec<(&Arc<Upstream>, Arc<Replica>)> = shared
+    let replicas: Vec<(Arc<Upstream>, Arc<Replica>)> = shared
         .upstreams
         .iter()
         .flat_map(|upstream| {
-            upstream.replicas().iter().cloned().map(move |r| (upstream, r)).collect::<Vec<_>>()
+            upstream
+                .replicas()
+                .iter()
+                .map(|r| (Arc::clone(upstream), Arc::clone(r)))
+                .collect::<Vec<_>>()
         })
         .take(REPLICAS_MAX)
         .collect();
-    let pages = join_all(replicas.iter().map(|(upstream, replica)| async {
-        let name = &upstream.places[0].name;
-        let page = tokio::time::timeout(REPLICA, fetch(name, replica)).await;
-        page.unwrap_or_else(|late| Err(late.into()))
-    }))
-    .await;
+    // One page for everybody who asks at a time, and few replicas at a time for it.
+    let _turn = TURN.acquire().await;
+    let pages: Vec<_> = stream::iter(replicas.clone())
+        .map(|(upstream, replica)| async move {
+            let name = &upstream.places[0].name;
+            let page = tokio::time::timeout(REPLICA, fetch(name, &replica)).await;
+            page.unwrap_or_else(|late| Err(late.into()))
+        })
+        .buffered(REPLICAS_AT_ONCE)
+        .collect()
+        .await;
     let mut successes = String::from(
         "# HELP gateway_scrape_success Whether a replica gave its metrics for this page.\n\
          # TYPE gateway_scrape_success gauge\n",

@@ -17,8 +17,9 @@ pub const FIELDS_MAX: usize = 100;
 /// Longest head, in bytes; hyper is given the same limit.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Requests that may be read ahead of their answers; hyper stops reading long before.
-const VERDICTS_MAX: usize = 1024;
+/// Requests that may be read ahead of their answers: as many of the shortest heads
+/// (`GET / HTTP/1.1`) as hyper's buffer holds.
+const VERDICTS_MAX: usize = crate::listen::BUFFER_BYTES_MAX / 16 + 1;
 
 /// Follows the requests of one connection.
 #[derive(Debug, Default)]
@@ -224,10 +225,19 @@ fn parse(bytes: &[u8]) -> Parsed {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(httparse::Status::Complete(length)) if bare_line_feed(&bytes[..length]) => {
+            Parsed::Head(length, Err(Refusal::BareLineFeed))
+        }
         Ok(httparse::Status::Complete(length)) => Parsed::Head(length, framing(request.headers)),
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Err(_) => Parsed::Bad,
     }
+}
+
+/// httparse takes LF alone for the end of a line, as RFC 9112 §2.2 allows; a proxy in front may
+/// have taken it for a part of a value.
+fn bare_line_feed(head: &[u8]) -> bool {
+    head.iter().enumerate().any(|(at, c)| *c == b'\n' && (at == 0 || head[at - 1] != b'\r'))
 }
 
 /// RFC 9112 §6, without the ways out that it leaves.
@@ -277,6 +287,19 @@ mod tests {
     }
 
     const OK: Result<(), Refusal> = Ok(());
+
+    #[test]
+    fn a_line_that_ends_with_lf_alone_is_refused() {
+        for head in ["GET / HTTP/1.1\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\nX: 1\r\n\r\n"] {
+            assert_eq!(verdicts(head.as_bytes(), 9), [Err(Refusal::BareLineFeed)], "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_buffer_full_of_short_requests_is_followed() {
+        let many = b"GET / HTTP/1.1\r\n\r\n".repeat(3000);
+        assert_eq!(verdicts(&many, 4096), vec![OK; 3000]);
+    }
 
     #[test]
     fn each_request_has_one_verdict_however_it_is_cut() {

@@ -190,7 +190,6 @@ mod tests {
     use std::process::Output;
 
     use landlock::LandlockStatus;
-    use landlock::RulesetCreatedAttr;
     use nix::sys::signal::kill;
     use nix::sys::signal::raise;
     use nix::unistd::setsid;
@@ -212,10 +211,13 @@ mod tests {
         env::var_os(PROBE)?.into_string().ok()
     }
 
+    /// Answers whether it was allowed.
+    type Attempt = fn() -> bool;
+
     const ENCLOSED: &str = "this process is enclosed";
 
     /// Tries something in the sandbox, and lives on when it is allowed.
-    fn try_enclosed(attempt: fn() -> bool) -> ! {
+    fn try_enclosed(attempt: Attempt) -> ! {
         enclose().unwrap();
         writeln!(io::stdout(), "{ENCLOSED}").unwrap();
         std::process::exit(i32::from(!attempt()))
@@ -228,7 +230,7 @@ mod tests {
     }
 
     /// What an attacker in the engine may try.
-    const FORBIDDEN: [(&str, fn() -> bool); 10] = [
+    const FORBIDDEN: [(&str, Attempt); 10] = [
         ("open", || File::open("/proc/self/status").is_ok()),
         ("socket", || UnixDatagram::unbound().is_ok()),
         ("listen", || TcpListener::bind("127.0.0.1:0").is_ok()),
@@ -262,7 +264,7 @@ mod tests {
     /// The kernel's own word, by rules that have nothing to do with the sandbox's.
     fn kernel_landlock() -> LandlockStatus {
         let rules = Ruleset::default().handle_access(AccessFs::Execute).unwrap().create().unwrap();
-        rules.set_no_new_privs(true).restrict_self().unwrap().landlock
+        rules.restrict_self().unwrap().landlock
     }
 
     #[test]

@@ -131,6 +131,7 @@ pub fn run(limits: Option<Limits>) -> ExitCode {
 
 fn serve(limits: Limits) -> io::Result<u8> {
     prctl::set_name(c"say-worker")?;
+    engine::close_inherited()?;
     let mut engine = Engine::start().map_err(io::Error::other)?;
     let first = CString::new(FIRST_VOICE)?;
     engine.set_voice(&first).map_err(io::Error::other)?;

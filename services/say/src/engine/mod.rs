@@ -8,6 +8,7 @@
 //! Source: `speak_lib.h` of espeak-ng 1.52; the declarations below follow it.
 #![expect(unsafe_code, reason = "espeak-ng is C, and fork is for who knows that no thread runs")]
 
+mod descriptors;
 mod files;
 mod memory;
 mod noise;
@@ -31,6 +32,8 @@ use std::sync::atomic::Ordering;
 
 use nix::unistd::Pid;
 
+pub use descriptors::close_all_but;
+pub use descriptors::close_inherited;
 pub use memory::give_large_memory_back;
 
 /// Samples per second; all voices that are not mbrola's have this rate.

@@ -1,9 +1,13 @@
 //! The workers: enclosed, one request each, replaced when they die.
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 
 use harness::Service;
+use nix::fcntl::FcntlArg;
+use nix::fcntl::FdFlag;
+use nix::fcntl::fcntl;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -33,6 +37,12 @@ fn limit(id: u32, name: &str) -> String {
     line.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
+/// What the process has open.
+fn files(id: u32) -> Vec<PathBuf> {
+    let files = fs::read_dir(format!("/proc/{id}/fd")).unwrap();
+    files.map(|file| fs::read_link(file.unwrap().path()).unwrap()).collect()
+}
+
 /// The only worker of a service that was started with one.
 fn worker(say: &Service) -> u32 {
     let workers = children(say.id());
@@ -59,13 +69,25 @@ fn a_worker_may_only_compute() {
         ] {
             assert_eq!(limit(id, name), most, "{name}");
         }
-        for file in fs::read_dir(format!("/proc/{id}/fd")).unwrap() {
-            let target = fs::read_link(file.unwrap().path()).unwrap();
-            let target = target.to_str().unwrap();
-            assert!(target.starts_with("pipe:") || target == "/dev/null", "{target}");
+        let files = files(id);
+        assert_eq!(files.len(), 5, "input and output, each twice, and stderr: {files:?}");
+        for file in files {
+            let file = file.to_str().unwrap();
+            assert!(file.starts_with("pipe:") || file == "/dev/null", "{file}");
         }
         assert_eq!(fs::read(format!("/proc/{id}/environ")).unwrap(), b"", "no secrets");
     }
+}
+
+#[test]
+fn a_worker_inherits_no_file() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    // Whoever starts the service may leave files open to it, and so may a library in it.
+    fcntl(secret.as_file(), FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let say = say_with(&[("SAY__WORKERS", "1")]);
+    assert!(files(say.id()).iter().any(|file| file == secret.path()), "the service has it");
+    let files = files(worker(&say));
+    assert!(!files.iter().any(|file| file == secret.path()), "{files:?}");
 }
 
 #[test]

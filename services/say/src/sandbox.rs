@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use landlock::ABI;
@@ -33,6 +34,8 @@ use seccompiler::SeccompCmpOp;
 use seccompiler::SeccompCondition;
 use seccompiler::SeccompFilter;
 use seccompiler::SeccompRule;
+
+use crate::engine;
 
 /// Address space of a worker and of each fork of it, in bytes.
 const ADDRESS_SPACE_BYTES_MAX: u64 = 128 << 20;
@@ -96,15 +99,20 @@ pub fn die_with(parent: Pid) -> nix::Result<()> {
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
-/// Ends this process after so much time on a processor, or by the clock.
+/// What a fork that answers gives up, beyond what [`enclose`] took from it: it may start no process
+/// that would outlive it, has no file open but `output`, and ends after so much time on a processor,
+/// or by the clock.
+///
+/// Processes are limited for those without privileges, as in the image; root may start them still.
 ///
 /// # Errors
 ///
-/// When the limit is above one that is already set.
-pub fn limit_time(cpu_s: u32, wall: Duration) -> nix::Result<()> {
-    setrlimit(Resource::RLIMIT_CPU, cpu_s.into(), u64::from(cpu_s) + 1)?;
+/// When a limit is above one that is already set.
+pub fn enclose_answer(output: impl AsFd, cpu_s: u32, wall: Duration) -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
+    engine::close_all_but(output, FILES_MAX);
     alarm::set(u32::try_from(wall.as_secs()).unwrap_or(u32::MAX).max(1));
-    Ok(())
+    setrlimit(Resource::RLIMIT_CPU, cpu_s.into(), u64::from(cpu_s) + 1)
 }
 
 /// Landlock with no rules: no path may be opened, no address connected to, no other process
@@ -192,7 +200,12 @@ mod tests {
     use landlock::LandlockStatus;
     use nix::sys::signal::kill;
     use nix::sys::signal::raise;
+    use nix::unistd::Gid;
+    use nix::unistd::Uid;
+    use nix::unistd::geteuid;
+    use nix::unistd::setgid;
     use nix::unistd::setsid;
+    use nix::unistd::setuid;
 
     use super::*;
 
@@ -259,6 +272,30 @@ mod tests {
         for (name, _) in FORBIDDEN {
             assert_eq!(end(name).signal(), Some(Signal::SIGSYS as i32), "{name}");
         }
+    }
+
+    #[test]
+    fn a_fork_that_answers_starts_no_process() {
+        const TEST: &str = "a_fork_that_answers_starts_no_process";
+        let fork = || engine::fork(|| 0).map_err(|error| error.kind());
+        let Some(probe) = probe() else {
+            let output = again(TEST, "child");
+            assert!(output.status.success(), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains(ENCLOSED), "{output:?}");
+            return;
+        };
+        assert_eq!(probe, "child");
+        if geteuid().is_root() {
+            // As in the image: the limit does not hold root.
+            setgid(Gid::from_raw(65_532)).unwrap();
+            setuid(Uid::from_raw(65_532)).unwrap();
+        }
+        enclose().unwrap();
+        assert!(fork().is_ok(), "the worker forks");
+        enclose_answer(io::stdout(), 5, Duration::from_secs(10)).unwrap();
+        assert_eq!(fork(), Err(ErrorKind::WouldBlock));
+        writeln!(io::stdout(), "{ENCLOSED}").unwrap();
+        std::process::exit(0);
     }
 
     /// The kernel's own word, by rules that have nothing to do with the sandbox's.

@@ -207,7 +207,7 @@ impl Server {
     /// Speaks the request, in a process of its own.
     fn answer(&mut self, request: &Request) -> io::Result<Code> {
         let wall = Duration::from_secs(self.limits.wall_s_max.into());
-        sandbox::limit_time(self.limits.cpu_s_max, wall)?;
+        sandbox::enclose_answer(&self.output, self.limits.cpu_s_max, wall)?;
         let mut samples = Samples::new(self.limits.samples_max, &mut self.output);
         let outcome = speak(&mut self.engine, &request[1..], &mut samples)?;
         samples.end(outcome)?;

@@ -112,6 +112,37 @@ fn an_engine_that_dies_costs_one_request() {
 }
 
 #[test]
+fn a_fork_that_answers_has_its_output_and_may_start_nothing() {
+    // In the voice that the worker has, and in one that a keeper sets: then the keeper forks.
+    for (voice, depth) in [("en", 1), ("en-us", 2)] {
+        let say = say_with(&[("SAY__WORKERS", "1")]);
+        let worker = worker(&say);
+        let path = format!("{}?voice={voice}", long_text("limits"));
+        thread::scope(|scope| {
+            let reply = scope.spawn(|| get(&say, &path));
+            let mut line = vec![worker];
+            until("the fork has set its limits", || {
+                line.truncate(1);
+                while let Some(fork) = children(line[line.len() - 1]).first() {
+                    line.push(*fork);
+                }
+                // The last that it sets.
+                line.len() == depth + 1 && limit(line[depth], "Max cpu time") == "5"
+            });
+            let fork = line[depth];
+            signal(fork, Signal::SIGSTOP);
+            let limits = line.iter().map(|id| limit(*id, "Max processes")).collect::<Vec<_>>();
+            let files = files(fork);
+            signal(fork, Signal::SIGCONT);
+            assert_eq!(limits.iter().filter(|most| *most == "0").count(), 1, "{limits:?}");
+            assert_eq!(limits[depth], "0", "{limits:?}");
+            assert_eq!(files.len(), 1, "{files:?}");
+            assert_eq!(reply.join().unwrap().status, 200);
+        });
+    }
+}
+
+#[test]
 fn a_killed_worker_is_replaced_without_a_request() {
     let say = say_with(&[("SAY__WORKERS", "1")]);
     let before = worker(&say);

@@ -6,6 +6,8 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -80,12 +82,30 @@ pub struct Plan {
     pub queue_wait_max: Duration,
 }
 
+impl Plan {
+    /// How long a worker may take to answer.
+    fn answer_wait_max(&self) -> Duration {
+        Duration::from_secs(self.limits.wall_s_max.into()) + GRACE
+    }
+}
+
 /// A request in the queue.
 struct Job {
     voice: Voice,
     script: Script,
-    since: Instant,
+    turn: Turn,
     reply: oneshot::Sender<Result<Counted, Failure>>,
+}
+
+/// Whether a request goes to a worker or has waited too long: what comes first.
+#[derive(Clone, Default)]
+struct Turn(Arc<AtomicBool>);
+
+impl Turn {
+    /// True for the first who asks, and for nobody else.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// A handle to the workers; clones are handles to the same.
@@ -93,6 +113,7 @@ struct Job {
 pub struct Pool {
     jobs: mpsc::Sender<Job>,
     metrics: Metrics,
+    plan: Arc<Plan>,
 }
 
 impl Pool {
@@ -102,12 +123,13 @@ impl Pool {
     ///
     /// When the first worker cannot start.
     pub fn start(plan: Plan, budget: Budget, metrics: Metrics) -> Result<(Self, Hello), Fatal> {
+        let plan = Arc::new(plan);
         let (jobs, queue) = mpsc::channel(plan.queue_max);
         let (greet, greeted) = sync_channel(plan.workers);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let keeper = Keeper {
             queue: Arc::new(Mutex::new(queue)),
-            plan: Arc::new(plan),
+            plan: Arc::clone(&plan),
             budget,
             metrics: metrics.clone(),
             greet,
@@ -123,7 +145,7 @@ impl Pool {
             });
         })?;
         match greeted.recv() {
-            Ok(Ok(hello)) => Ok((Self { jobs, metrics }, hello)),
+            Ok(Ok(hello)) => Ok((Self { jobs, metrics, plan }, hello)),
             Ok(Err(error)) => Err(Fatal::new("the speech worker did not start", error)),
             Err(error) => Err(Fatal::new("the speech workers ended", error)),
         }
@@ -135,19 +157,32 @@ impl Pool {
     ///
     /// When there is no audio, and why.
     pub async fn speak(&self, voice: Voice, script: Script) -> Result<Counted, Failure> {
-        let (reply, answer) = oneshot::channel();
-        let job = Job { voice, script, since: Instant::now(), reply };
-        let result = match self.jobs.try_send(job) {
-            // The workers' thread has gone only when the process ends.
-            Ok(()) => answer.await.unwrap_or(Err(Failure::Busy)),
-            Err(_) => Err(Failure::Busy),
-        };
+        let result = self.ask(voice, script).await;
         match result {
             Err(Failure::Busy) => self.metrics.busy_total.inc(),
             Err(Failure::Crashed | Failure::TimedOut) => self.metrics.crashes_total.inc(),
             _ => {}
         }
         result
+    }
+
+    /// Queues the request, and waits for a worker and then for its answer no longer than allowed.
+    async fn ask(&self, voice: Voice, script: Script) -> Result<Counted, Failure> {
+        let (reply, mut answer) = oneshot::channel();
+        let turn = Turn::default();
+        let job = Job { voice, script, turn: turn.clone(), reply };
+        self.jobs.try_send(job).map_err(|_| Failure::Busy)?;
+        let answer = match timeout(self.plan.queue_wait_max, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) if turn.take() => return Err(Failure::Busy),
+            // A worker has it. Its keeper ends it in time, unless the kernel holds that up.
+            Err(_) => {
+                let more = timeout(self.plan.answer_wait_max() + GRACE, answer).await;
+                more.map_err(|_| Failure::TimedOut)?
+            }
+        };
+        // The workers' thread has gone only when the process ends.
+        answer.unwrap_or(Err(Failure::Busy))
     }
 
     /// Whether a worker can take a request.
@@ -219,15 +254,11 @@ impl Keeper {
                 job = self.next() => job,
             };
             let Some(job) = job else { return End::Closed };
-            if job.reply.is_closed() {
-                continue;
-            }
-            if job.since.elapsed() > self.plan.queue_wait_max {
-                answer(job, Err(Failure::Busy));
+            if job.reply.is_closed() || !job.turn.take() {
                 continue;
             }
             let start = Instant::now();
-            let time = Duration::from_secs(self.plan.limits.wall_s_max.into()) + GRACE;
+            let time = self.plan.answer_wait_max();
             let spoken =
                 timeout(time, worker.speak(&job.voice, &job.script, self.budget.reserve())).await;
             let (result, lost) = match spoken {
@@ -296,6 +327,48 @@ fn back_off(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Language;
+    use crate::voice::Voices;
+
+    /// A pool without workers: what is asked of it stays in the queue.
+    fn stuck(queue_max: usize) -> (Pool, mpsc::Receiver<Job>) {
+        let (jobs, queue) = mpsc::channel(queue_max);
+        let limits = Limits { samples_max: 1, cpu_s_max: 1, wall_s_max: 600 };
+        let queue_wait_max = Duration::from_millis(10);
+        let plan = Arc::new(Plan { workers: 0, limits, queue_max, queue_wait_max });
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        (Pool { jobs, metrics, plan }, queue)
+    }
+
+    fn hello() -> (Voice, Script) {
+        let en = Language { code: "en".to_owned(), name: "en".to_owned() };
+        let voices = Voices { languages: vec![en], variants: Vec::new() };
+        (voices.find("en").unwrap(), Script::parse("hello", 9).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_is_refused_even_when_there_is_no_worker() {
+        let (pool, mut queue) = stuck(1);
+        let (voice, script) = hello();
+        assert_eq!(pool.speak(voice.clone(), script.clone()).await.err(), Some(Failure::Busy));
+        assert_eq!(pool.metrics.busy_total.get(), 1);
+        let late = queue.recv().await.unwrap();
+        assert!(!late.turn.take(), "no worker speaks for nobody");
+    }
+
+    #[tokio::test]
+    async fn who_has_a_worker_waits_for_its_answer() {
+        let (pool, mut queue) = stuck(1);
+        let (voice, script) = hello();
+        let worker = async {
+            let job = queue.recv().await.unwrap();
+            assert!(job.turn.take());
+            sleep(2 * pool.plan.queue_wait_max).await;
+            answer(job, Err(Failure::Silent));
+        };
+        let (result, ()) = tokio::join!(pool.speak(voice, script), worker);
+        assert_eq!(result.err(), Some(Failure::Silent));
+    }
 
     #[test]
     fn one_loss_is_made_good_at_once_and_many_ever_more_slowly() {

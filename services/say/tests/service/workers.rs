@@ -232,6 +232,29 @@ fn too_many_at_once_are_told_to_come_again() {
 }
 
 #[test]
+fn who_waits_too_long_is_told_to_come_again_while_the_worker_is_busy() {
+    // The worker may take far longer for its request than the other one may wait.
+    let say = say_with(&[
+        ("SAY__WORKERS", "1"),
+        ("SAY__QUEUE_S_MAX", "1"),
+        ("SAY__WALL_S_MAX", "10"),
+        ("SAY__CACHE_MIB", "0"),
+    ]);
+    let id = worker(&say);
+    signal(id, Signal::SIGSTOP);
+    let mut statuses = thread::scope(|scope| {
+        let say = &say;
+        let ask = |words| scope.spawn(move || get(say, words).status);
+        let asked = ["/say/one", "/say/another"].map(ask);
+        until("one is refused", || metric(say, "say_engine_busy_total") >= 1.0);
+        signal(id, Signal::SIGCONT);
+        asked.map(|asked| asked.join().unwrap())
+    });
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503], "and the other one is answered");
+}
+
+#[test]
 fn equal_requests_at_once_are_one_synthesis() {
     // Were they not joined, most would find the queue full.
     let say = say_with(&[("SAY__WORKERS", "1"), ("SAY__QUEUE_MAX", "1")]);

@@ -24,6 +24,15 @@ pub struct Negotiated {
     pub alpn: &'static str,
 }
 
+/// What is said of an answer that nobody was there to take, whole or in part.
+pub const CLIENT_GONE: &str = "the client went away";
+
+/// The status of a request whose client went before there was an answer. It is sent to nobody;
+/// others use the same number for it (nginx's "client closed request").
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
 /// Which route a request is counted for.
 #[derive(Clone, Copy, Debug)]
 pub enum Counted {
@@ -41,11 +50,12 @@ pub struct Account {
     pub method: Method,
     pub host: String,
     pub target: Uri,
-    pub status: StatusCode,
     pub client: IpAddr,
     pub counted: Counted,
     /// By its place among the upstreams, once it was chosen.
     pub upstream: Option<usize>,
+    /// 499 until there is an answer.
+    status: StatusCode,
     connection: Arc<Connection>,
     begun: Instant,
     bytes: u64,
@@ -62,15 +72,22 @@ impl Account {
             method,
             host: String::new(),
             target,
-            status: StatusCode::OK,
             client: connection.peer.address,
             counted: Counted::None,
             upstream: None,
+            status: client_gone(),
             connection: Arc::clone(connection),
             begun: Instant::now(),
             bytes: 0,
-            broken: None,
+            // A request is dropped without an answer when its client goes.
+            broken: Some(CLIENT_GONE.to_owned()),
         }
+    }
+
+    /// There is an answer with `status`, to be sent.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = status;
+        self.broken = None;
     }
 
     /// Watches whether the answer is read, where that is for the gateway to know.

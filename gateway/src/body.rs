@@ -20,6 +20,7 @@ use prometheus::IntCounter;
 use tokio::time::Sleep;
 
 use crate::account::Account;
+use crate::account::CLIENT_GONE;
 use crate::forwarded;
 use crate::hop;
 use crate::pool::Lease;
@@ -266,7 +267,7 @@ impl Drop for Download {
         if let (Content::Relayed(relayed), Some(account)) = (&self.content, &mut self.account)
             && !relayed.body.is_end_stream()
         {
-            account.broke("the client went away");
+            account.broke(CLIENT_GONE);
         }
     }
 }

@@ -69,17 +69,17 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> 
     let mut response = match served {
         Served::Own(response) => {
             let (head, text) = response.into_parts();
-            account.status = head.status;
+            account.answered(head.status);
             Response::from_parts(head, Download::own(text, Some(account)))
         }
         Served::Relayed(response) => {
             let (head, (body, lease)) = response.into_parts();
-            account.status = head.status;
+            account.answered(head.status);
             let idle = Duration::from_secs(connection.shared().config.idle_s);
             Response::from_parts(head, Download::relayed(body, lease, idle, account))
         }
         Served::Tunnel(head, tunnel) => {
-            account.status = head.status();
+            account.answered(head.status());
             tokio::spawn(tunnel.run(connection, account));
             head.map(|()| Download::own(Bytes::new(), None))
         }

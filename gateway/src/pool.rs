@@ -15,6 +15,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 use crate::body::Upload;
 use crate::listen;
@@ -37,11 +38,14 @@ pub struct Pool {
     /// How long a connection is kept unused.
     keep: Duration,
     connect: Duration,
+    /// How long a replica may leave unread what was sent to it.
+    unread: Duration,
 }
 
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<Upload>,
+    task: Task,
     since: Instant,
 }
 
@@ -52,24 +56,47 @@ pub struct Lease {
     pub address: SocketAddr,
     /// True when it served a request before, and so may have been closed meanwhile.
     pub reused: bool,
+    task: Task,
     pool: Arc<Pool>,
     load: Load,
 }
 
+/// What drives a connection; ends with this. By itself it would not end while the replica reads
+/// nothing: it waits to write then, and learns of nothing else, not even that nobody wants the
+/// answer any more. It would hold the body, and with that the client's connection, all that time.
+#[derive(Debug)]
+struct Task(Option<AbortHandle>);
+
+impl Task {
+    /// Lets it end by itself.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
 impl Pool {
-    /// An empty pool that keeps connections for `keep` and waits `connect` for new ones.
-    pub fn new(keep: Duration, connect: Duration) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), keep, connect })
+    /// An empty pool that keeps connections for `keep` and waits `connect` for new ones. One whose
+    /// replica reads nothing for `unread` is given up.
+    pub fn new(keep: Duration, connect: Duration, unread: Duration) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::default(), keep, connect, unread })
     }
 
     /// An unused connection to `replica`, the last one given back.
     pub fn reuse(self: &Arc<Self>, replica: &Arc<Replica>) -> Option<Lease> {
         let mut idle = self.lock();
         let list = idle.get_mut(&replica.address)?;
-        while let Some(Idle { sender, since }) = list.pop() {
+        while let Some(Idle { sender, task, since }) = list.pop() {
             if sender.is_ready() && since.elapsed() < self.keep {
                 drop(idle);
-                return Some(self.lease(sender, replica, true));
+                return Some(self.lease(sender, task, replica, true));
             }
         }
         None
@@ -85,20 +112,23 @@ impl Pool {
         let stream = tokio::time::timeout(self.connect, connect).await??;
         stream.set_nodelay(true)?;
         // A tunnel may be silent for long; one to a replica that is gone must end.
-        SockRef::from(&stream).set_tcp_keepalive(&listen::keepalive())?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&listen::keepalive())?;
+        // Also ends one to a replica that has stopped reading (RFC 5482).
+        socket.set_tcp_user_timeout(Some(self.unread))?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(READ_BYTES_MAX)
             .max_headers(256)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             // A request on it hears of the error itself.
             if let Err(error) = connection.with_upgrades().await {
                 log::debug!("connection to a replica: {error}");
             }
         });
-        Ok(self.lease(sender, replica, false))
+        Ok(self.lease(sender, Task(Some(task.abort_handle())), replica, false))
     }
 
     /// Drops the unused connections to `address`: one of them turned out to be dead.
@@ -121,18 +151,19 @@ impl Pool {
     fn lease(
         self: &Arc<Self>,
         sender: SendRequest<Upload>,
+        task: Task,
         replica: &Arc<Replica>,
         reused: bool,
     ) -> Lease {
         let (pool, load) = (Arc::clone(self), replica.load());
-        Lease { sender, address: replica.address, reused, pool, load }
+        Lease { sender, address: replica.address, reused, task, pool, load }
     }
 
-    fn keep(&self, address: SocketAddr, sender: SendRequest<Upload>) {
+    fn keep(&self, address: SocketAddr, sender: SendRequest<Upload>, task: Task) {
         let mut idle = self.lock();
         let list = idle.entry(address).or_default();
         if list.len() < IDLE_MAX {
-            list.push(Idle { sender, since: Instant::now() });
+            list.push(Idle { sender, task, since: Instant::now() });
         }
     }
 
@@ -145,16 +176,20 @@ impl Pool {
 impl Lease {
     /// The answer is whole: another request may have the connection.
     pub fn give_back(self) {
-        let Self { mut sender, address, pool, load, .. } = self;
+        let Self { mut sender, address, pool, load, task, .. } = self;
         drop(load);
         if sender.is_ready() {
-            pool.keep(address, sender);
-        } else if !sender.is_closed() {
+            pool.keep(address, sender, task);
+        } else if sender.is_closed() {
+            task.leave();
+        } else {
             // The connection's task has not come round to it yet.
             tokio::spawn(async move {
-                let ready = tokio::time::timeout(SWEEP, sender.ready()).await;
-                if matches!(ready, Ok(Ok(()))) {
-                    pool.keep(address, sender);
+                match tokio::time::timeout(SWEEP, sender.ready()).await {
+                    Ok(Ok(())) => pool.keep(address, sender, task),
+                    // Ended, or the service answered before it has read the whole request, which
+                    // it may go on to do. Client and replica have time limits of their own.
+                    _ => task.leave(),
                 }
             });
         }
@@ -162,6 +197,7 @@ impl Lease {
 
     /// Leaves the connection to itself (it became a tunnel) and keeps the count of its load.
     pub fn into_load(self) -> Load {
+        self.task.leave();
         self.load
     }
 }

@@ -180,7 +180,8 @@ impl Serving {
     ) -> Result<Self, Fatal> {
         let keep = Duration::from_secs(shared.config.pool_idle_s);
         let connect = Duration::from_secs(shared.config.connect_s);
-        let pool = Pool::new(keep, connect);
+        let unread = Duration::from_secs(shared.config.idle_s);
+        let pool = Pool::new(keep, connect, unread);
         let thread = Arc::new(Thread { shared: Arc::clone(shared), pool: Arc::clone(&pool) });
         let _inside = runtime.enter();
         let listener = |socket: TcpListener, name| -> Result<Listener, Fatal> {

@@ -161,6 +161,72 @@ fn a_client_that_stops_sending_is_given_up() {
     assert!(read_answer(&mut client, false).is_err());
 }
 
+/// Waits until nothing of any request or client is left, and says what `what` was.
+fn nothing_left(gateway: &Gateway, what: &str) {
+    for gauge in [
+        "gateway_requests_in_flight",
+        "gateway_tunnels_open",
+        r#"gateway_connections_open{listener="https"}"#,
+    ] {
+        until(&format!("{what}: {gauge}"), || (gateway.metric(gauge) == Some(0.0)).then_some(()));
+    }
+}
+
+#[test]
+fn an_upload_that_the_service_does_not_read_ends_with_its_request() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    // Reads the head, and then nothing; it keeps its connection until the test has ended.
+    let upstream = Upstream::start(move |_| {
+        let _: Result<(), _> = gone.lock().unwrap().recv();
+        Err(std::io::ErrorKind::Other.into())
+    });
+    // Long patience with a socket: that it ends is not the kernel's doing.
+    let settings = [("GATEWAY__ANSWER_S", "1"), ("GATEWAY__IDLE_S", "600")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    let socket = client.get_ref().get_ref().try_clone().unwrap();
+    socket.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    let length = 50 << 20;
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    client.get_mut().write_all(head.as_bytes()).unwrap();
+    let full = client.get_mut().write_all(&vec![7; length]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(read_answer(&mut client, false).unwrap().status, 504);
+    drop((client, socket));
+    nothing_left(&gateway, "after the 504");
+    drop(go);
+}
+
+#[test]
+fn a_client_that_goes_away_is_counted_as_its_own_fault_and_leaves_nothing() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let upstream = Upstream::start(move |_| {
+        let _: Result<(), _> = gone.lock().unwrap().recv();
+        Err(std::io::ErrorKind::Other.into())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let beginnings = [
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nsome",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+    ];
+    for (n, beginning) in beginnings.iter().enumerate() {
+        let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+        client.get_mut().write_all(beginning.as_bytes()).unwrap();
+        until("the request to arrive", || (upstream.seen().len() == n + 1).then_some(()));
+        drop(client);
+        nothing_left(&gateway, beginning);
+    }
+    let count = |class: &str| {
+        gateway.metric(&format!(r#"gateway_requests_total{{route="/",status="{class}"}}"#))
+    };
+    assert_eq!((count("4xx"), count("2xx"), count("5xx")), (Some(3.0), Some(0.0), Some(0.0)));
+    drop(go);
+}
+
 #[test]
 fn a_slow_body_is_no_idle_one() {
     let upstream = Upstream::echo();

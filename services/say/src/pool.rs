@@ -197,7 +197,10 @@ enum End {
     /// The service ends.
     Closed,
     /// It died with nothing to do.
-    Idle,
+    Idle {
+        /// It had answered before.
+        used: bool,
+    },
     /// It was lost by a request.
     Lost,
 }
@@ -235,8 +238,8 @@ impl Keeper {
             let status = worker.end();
             match end {
                 End::Closed => return,
-                End::Idle => failures += 1,
-                End::Lost => failures = 0,
+                End::Idle { used: false } => failures += 1,
+                End::Idle { used: true } | End::Lost => failures = 0,
             }
             match status {
                 Ok(status) => warn!(slot = slot; "a speech worker ended: {status}"),
@@ -247,10 +250,11 @@ impl Keeper {
 
     /// Gives the worker one request after the other.
     async fn serve(&self, worker: &mut Worker) -> End {
+        let mut used = false;
         loop {
             let job = tokio::select! {
                 biased;
-                () = worker.gone() => return End::Idle,
+                () = worker.gone() => return End::Idle { used },
                 job = self.next() => job,
             };
             let Some(job) = job else { return End::Closed };
@@ -279,6 +283,7 @@ impl Keeper {
             if lost {
                 return End::Lost;
             }
+            used = true;
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use harness::Service;
 use nix::fcntl::FcntlArg;
@@ -154,6 +156,25 @@ fn a_killed_worker_is_replaced_without_a_request() {
     assert_eq!(get(&say, "/healthz").status, 200);
     assert!(!heard(&say, "/say/still%20here").is_empty());
     assert_eq!(metric(&say, "say_engine_crashes_total"), 0.0, "nobody asked for anything");
+}
+
+#[test]
+fn workers_that_did_their_work_are_replaced_at_once_however_many_are_killed() {
+    let say = say_with(&[("SAY__WORKERS", "1"), ("SAY__CACHE_MIB", "0")]);
+    let mut longest = Duration::ZERO;
+    for _ in 0..9 {
+        assert!(!heard(&say, "/say/again").is_empty());
+        let before = worker(&say);
+        let start = Instant::now();
+        signal(before, Signal::SIGKILL);
+        until("another worker is ready", || {
+            let now = children(say.id());
+            now.len() == 1 && now[0] != before && metric(&say, "say_workers_alive") == 1.0
+        });
+        longest = longest.max(start.elapsed());
+    }
+    // Were they held for ones that never work, the last would be 10 s late.
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
 }
 
 #[test]

@@ -18,7 +18,10 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::ca::Leaf;
+use crate::ca::Pems;
 use crate::certificates::Keeper;
+use crate::certificates::Moment;
+use crate::certificates::Opened;
 use crate::config::Config;
 use crate::listen;
 use crate::listen::Listener;
@@ -57,10 +60,10 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let registry = chassis::registry(about)?;
     let metrics = Metrics::register(&registry)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let keeper = Keeper::new(&config, Arc::clone(&provider));
-    let leaf = keeper.open()?;
+    let keeper = Arc::new(Keeper::new(&config, Arc::clone(&provider)));
+    let opened = keeper.open(Moment::Start)?;
     let certificates = Arc::new(Certificates::default());
-    publish(&keeper, &leaf, &certificates, &metrics);
+    publish(&keeper, &opened.leaf, &certificates, &metrics);
     let acceptor = acceptor(provider, Arc::clone(&certificates))?;
 
     let runtime = new_runtime()?;
@@ -86,7 +89,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
         tokio::spawn(listen::admin(admin, Arc::clone(&shared)));
-        tokio::spawn(renew(keeper, leaf, certificates, Arc::clone(&shared)));
+        tokio::spawn(renew(keeper, opened, certificates, Arc::clone(&shared)));
         let (https, http, admin) = addresses;
         chassis::ready(&format!("https://{https} http://{http} http://{admin}"));
         log::info!("serving on https://{https} with {threads} threads");
@@ -133,30 +136,50 @@ fn publish(keeper: &Keeper, leaf: &Leaf, certificates: &Certificates, metrics: &
     metrics.certificate(site, leaf.not_after);
 }
 
-/// Gets the next leaf when it is time, again and again.
+/// Gets the next leaf when it is time, again and again; and writes one that is not on disk yet.
 async fn renew(
-    keeper: Keeper,
-    mut leaf: Leaf,
+    keeper: Arc<Keeper>,
+    mut opened: Opened,
     certificates: Arc<Certificates>,
     shared: Arc<Shared>,
 ) {
     loop {
-        let wait = Keeper::until_renewal(&leaf);
+        let wait = Keeper::until_renewal(&opened.leaf);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
+            if let Some(pems) = opened.unsaved.take() {
+                opened.unsaved = save(&keeper, pems).await;
+            }
             continue;
         }
-        match keeper.open() {
+        // On a thread of its own: a disk that hangs must not hold up what this one does.
+        let again = Arc::clone(&keeper);
+        let next = tokio::task::spawn_blocking(move || again.open(Moment::Renewal)).await;
+        match next.unwrap_or_else(|error| Err(Fatal::new("certs", error))) {
             Ok(next) => {
-                leaf = next;
-                publish(&keeper, &leaf, &certificates, &shared.metrics);
+                opened = next;
+                publish(&keeper, &opened.leaf, &certificates, &shared.metrics);
             }
             Err(error) => {
-                log::error!("{error}; the certificate in use ends {}", leaf.not_after);
+                let not_after = opened.leaf.not_after;
+                log::error!("{error}; the certificate in use ends {not_after}");
                 tokio::time::sleep(RENEWAL_PAUSE).await;
             }
         }
     }
+}
+
+/// Tries to write a leaf; gives it back when that fails.
+async fn save(keeper: &Arc<Keeper>, pems: Pems) -> Option<Pems> {
+    let keeper = Arc::clone(keeper);
+    let saved = tokio::task::spawn_blocking(move || match keeper.save(&pems) {
+        Ok(()) => None,
+        Err(error) => {
+            log::error!("the certificate in use is still not kept: {error}");
+            Some(pems)
+        }
+    });
+    saved.await.ok().flatten()
 }
 
 /// What runs on one thread.

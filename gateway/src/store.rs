@@ -4,6 +4,7 @@
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
+use std::fs::TryLockError;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -12,10 +13,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 /// Nothing that we keep is larger; what is, is damaged.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Between two tries to get a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes the folder `path` (and what it is in), with `mode` when it is new.
 ///
@@ -102,17 +109,28 @@ pub fn owner_only(path: &Path) -> io::Result<bool> {
     Ok(loose)
 }
 
-/// Keeps other gateways on the same volume out until the file is dropped.
+/// Keeps other gateways on the same volume out until the file is dropped. Blocks for `patience`.
 ///
 /// # Errors
 ///
-/// What the file system said.
-pub fn lock(folder: &Path) -> io::Result<File> {
+/// What the file system said; `TimedOut` when another one holds it.
+#[expect(clippy::disallowed_methods, reason = "no lock of the kernel waits for a certain time")]
+pub fn lock(folder: &Path, patience: Duration) -> io::Result<File> {
     let path = folder.join(".lock");
     let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    file.lock()?;
-    Ok(file)
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if start.elapsed() >= patience => {
+                let held = format!("another gateway holds {}", path.display());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, held));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+        }
+    }
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {
@@ -180,5 +198,18 @@ mod tests {
         assert!(owner_only(&path).unwrap());
         assert_eq!(mode(&path), 0o600);
         assert!(!owner_only(&path).unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_waited_for_and_not_forever() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path(), Duration::ZERO).unwrap();
+        let error = lock(folder.path(), Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains("another gateway holds"), "{error}");
+        let path = folder.path().to_owned();
+        let waiting = thread::spawn(move || lock(&path, Duration::from_secs(60)).map(drop));
+        drop(held);
+        waiting.join().unwrap().unwrap();
     }
 }

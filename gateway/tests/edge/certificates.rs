@@ -296,6 +296,31 @@ fn a_certificate_is_renewed_while_connections_live_on() {
 }
 
 #[test]
+fn a_renewal_that_has_to_wait_holds_up_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    let settings = [("GATEWAY__CERTIFICATE_LIFE_S", "6")];
+    let mut gateway = Gateway::start_in(certs.clone(), ROUTES, &settings);
+    let held = fs::OpenOptions::new().write(true).open(certs.join(".lock")).unwrap();
+    held.lock().unwrap();
+    let name = r#"gateway_certificate_not_after_timestamp_seconds{site="localhost"}"#;
+    let not_after = gateway.metric(name).unwrap();
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    // The renewal begins after two thirds of the life. The page comes from where it is done.
+    until("the certificate's end", || {
+        assert_eq!(gateway.metric(name), Some(not_after));
+        (now() > not_after).then_some(())
+    });
+    drop(held);
+    until("the next certificate", || (gateway.metric(name)? > not_after).then_some(()));
+    let held = fs::OpenOptions::new().write(true).open(certs.join(".lock")).unwrap();
+    held.lock().unwrap();
+    let not_after = gateway.metric(name).unwrap();
+    until("the certificate's end", || (now() > not_after).then_some(()));
+    assert!(gateway.service.terminate().success());
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().join("file");

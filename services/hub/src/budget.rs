@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a connection may hold without asking, in bytes.
-const FREE_BYTES: usize = 64 << 10;
+const FREE_BYTES: usize = 2 << 10;
 
 /// The pot; a clone is another handle to the same one.
 #[derive(Debug, Clone)]

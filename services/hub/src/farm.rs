@@ -35,6 +35,9 @@ pub type PlaceId = ConnectionId;
 /// ticket is served first.
 pub type Ticket = u64;
 
+/// Other candidates that a request keeps while an exporter is asked: every place may have one such request.
+const FALLBACK_MAX: usize = 64;
+
 /// Picks one of `0..count`, each equally likely; `count` is at least 1.
 pub trait Chance: FnMut(usize) -> usize {}
 impl<F: FnMut(usize) -> usize> Chance for F {}
@@ -76,7 +79,7 @@ struct Request {
 enum Stage {
     /// In the queue, which knows the candidates.
     Waiting,
-    /// Holds the place, whose exporter has not confirmed it; the candidates are kept in case it never does.
+    /// Holds the place, whose exporter has not confirmed it; some other candidates are kept in case it never does.
     Granting { place: PlaceId, candidates: BTreeSet<PlaceId> },
     /// The place is free already; the exporter has not confirmed that it admits nobody.
     Returning { place: PlaceId },
@@ -336,6 +339,8 @@ impl Farm {
         let Some(request) = self.requests.get_mut(&ticket) else { return };
         let Some(connection) = self.connections.get_mut(&request.connection) else { return };
         let Some(place) = self.places.get_mut(&place_id) else { return };
+        let fallback = candidates.into_iter().filter(|id| *id != place_id);
+        let candidates = fallback.take(FALLBACK_MAX).collect();
         request.stage = Stage::Granting { place: place_id, candidates };
         connection.held.insert(place_id);
         place.holder = Some(request.connection);

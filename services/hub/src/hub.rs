@@ -29,8 +29,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Requests of one connection that may wait for an answer at a time.
 const REQUESTS_MAX: usize = 4096;
 
-/// The longest listing, in bytes.
-const LISTING_BYTES_MAX: usize = 64 << 20;
+/// The longest listing, in bytes: ten thousand places of some 800 bytes.
+const LISTING_BYTES_MAX: usize = 8 << 20;
+
+/// What people see of a place at most: characters of its name, tags, characters of a tag.
+const NAME_CHARS_SHOWN: usize = 100;
+const TAGS_SHOWN: usize = 16;
+const TAG_CHARS_SHOWN: usize = 64;
+
+/// Between two places of the listing.
+const SEPARATOR: &str = ", ";
 
 /// A clone is another handle to the same hub.
 #[derive(Clone)]
@@ -51,8 +59,8 @@ struct State {
     logins: HashMap<String, Ticket>,
     entries: HashMap<PlaceId, Entry>,
     entries_bytes: usize,
-    /// The listing as JSON; absent when a place came or went since.
-    listing: Option<Bytes>,
+    /// The listing's pieces; absent when a place came or went since.
+    listing: Option<Arc<[Bytes]>>,
 }
 
 /// A connection.
@@ -63,6 +71,8 @@ struct Peer {
     requests: HashMap<Ticket, Request>,
     /// The same by the ids that the peer gave.
     ids: HashMap<Id, Ticket>,
+    /// Those of them that are logins.
+    logins: usize,
     last_call: u64,
     /// The hub's call that the peer has not answered.
     open_call: Option<u64>,
@@ -78,7 +88,9 @@ struct Request {
 
 /// A place in the listing.
 struct Entry {
-    json: String,
+    /// Behind a comma and a space: all listings share these bytes, whoever is still reading an old one.
+    json: Bytes,
+    /// Cut for the eye, and so are the tags.
     name: String,
     tags: Vec<String>,
 }
@@ -140,6 +152,7 @@ impl Hub {
             mailbox: Arc::clone(&mailbox),
             requests: HashMap::new(),
             ids: HashMap::new(),
+            logins: 0,
             last_call: 0,
             open_call: None,
         };
@@ -170,7 +183,10 @@ impl Hub {
         match rpc::read(message) {
             Err(why) => log::debug!("<{connection}> sent a message that is ignored: {why}"),
             Ok(Message::Invalid(id)) => {
-                self.lock().send(connection, rpc::error(&id, &Failure::InvalidRequest));
+                let state = self.lock();
+                if !state.is_under_way(connection, &id) {
+                    state.send(connection, rpc::error(&id, &Failure::InvalidRequest));
+                }
             }
             Ok(Message::Response { id, outcome }) => {
                 let mut state = self.lock();
@@ -193,23 +209,21 @@ impl Hub {
         true
     }
 
-    /// `{"places": […]}`, written once after each change.
-    pub fn listing(&self) -> Bytes {
+    /// `{"places": […]}` in pieces, put together once after each change.
+    pub fn listing(&self) -> Arc<[Bytes]> {
         let mut state = self.lock();
         if let Some(listing) = &state.listing {
-            return listing.clone();
+            return Arc::clone(listing);
         }
-        let mut text = String::with_capacity(state.entries_bytes + 2 * state.entries.len() + 16);
-        text.push_str(r#"{"places": ["#);
-        for (index, (id, _)) in state.farm.listing().enumerate() {
-            if let Some(entry) = state.entries.get(&id) {
-                text.push_str(if index == 0 { "" } else { ", " });
-                text.push_str(&entry.json);
-            }
-        }
-        text.push_str("]}");
-        let listing = Bytes::from(text);
-        state.listing = Some(listing.clone());
+        let entries = state.farm.listing().filter_map(|(id, _)| state.entries.get(&id));
+        let entries = entries.enumerate().map(|(index, entry)| {
+            // The first has nothing before it.
+            if index == 0 { entry.json.slice(SEPARATOR.len()..) } else { entry.json.clone() }
+        });
+        let start = std::iter::once(Bytes::from_static(br#"{"places": ["#));
+        let listing: Arc<[Bytes]> =
+            start.chain(entries).chain(std::iter::once(Bytes::from_static(b"]}"))).collect();
+        state.listing = Some(Arc::clone(&listing));
         listing
     }
 
@@ -252,6 +266,17 @@ impl State {
         }
     }
 
+    /// Whether the id is that of a request without an answer: another answer would be taken for its own.
+    fn is_under_way(&self, connection: ConnectionId, id: &Id) -> bool {
+        let under_way = self.peers.get(&connection).is_some_and(|peer| peer.ids.contains_key(id));
+        if under_way {
+            log::debug!(
+                "<{connection}> used the id of a request that is under way; the new one is ignored"
+            );
+        }
+        under_way
+    }
+
     /// Puts a request on the books.
     fn open(
         &mut self,
@@ -272,6 +297,7 @@ impl State {
         if let Some(id) = &id {
             peer.ids.insert(id.clone(), self.last_ticket);
         }
+        peer.logins += usize::from(login.is_some());
         peer.requests.insert(self.last_ticket, Request { id, login });
         Ok(self.last_ticket)
     }
@@ -284,6 +310,7 @@ impl State {
         if let Some(id) = &request.id {
             peer.ids.remove(id);
         }
+        peer.logins -= usize::from(request.login.is_some());
         Some((connection, request))
     }
 
@@ -335,18 +362,31 @@ fn log_note(note: &Note) {
     log::info!("{note}");
 }
 
-/// The tags of all parts, each once.
+/// The tags of all parts, each once, as far as people see them.
 fn tags(parts: &[crate::place::Part]) -> Vec<String> {
     let mut seen = HashSet::new();
-    parts
-        .iter()
-        .flat_map(|part| &part.compatible)
-        .filter(|tag| seen.insert(tag.as_str()))
-        .cloned()
-        .collect()
+    let tags = parts.iter().flat_map(|part| &part.compatible);
+    let mut tags = tags.filter(|tag| seen.insert(tag.as_str()));
+    let mut shown: Vec<String> =
+        tags.by_ref().take(TAGS_SHOWN).map(|tag| cut(tag, TAG_CHARS_SHOWN)).collect();
+    if tags.next().is_some() {
+        shown.push("…".to_owned());
+    }
+    shown
+}
+
+/// The text, or its beginning and `…`.
+fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
 }
 
 /// The results that are objects.
 fn object(name: &str, value: Value) -> Value {
     Value::Object(std::iter::once((name.to_owned(), value)).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::listing;
 
 /// The longest description that is taken, in bytes of JSON.
-const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
+const DESCRIPTION_BYTES_MAX: usize = 16 << 10;
 
 /// A checked description.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 pub use params::{Params, candidates, integer, text};
 pub use reply::{Failure, call, error, notification, result};
 
-/// The longest id that is taken: every reply repeats it.
-const ID_LENGTH_MAX: usize = 4096;
+/// The longest id that is taken, in bytes of JSON: every reply repeats it, and every waiting request keeps it.
+const ID_LENGTH_MAX: usize = 128;
 
 /// A request's id, as JSON: `1` and `"1"` are two ids, and so are the two ends of a 30-digit integer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

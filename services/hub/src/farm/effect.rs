@@ -104,16 +104,36 @@ pub enum Note {
     HandedOver(String, ConnectionId, ConnectionId),
 }
 
+/// Characters of a name in the log.
+const NAME_CHARS_MAX: usize = 100;
+
+/// A name, or its beginning.
+fn short(name: &str) -> &str {
+    name.char_indices().nth(NAME_CHARS_MAX).map_or(name, |(end, _)| &name[..end])
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Registered(name) => write!(f, "New place registered: @{name}"),
-            Self::Disappeared(name) => write!(f, "Place @{name} disappeared"),
-            Self::Reserved(name, by) => write!(f, "Place @{name} reserved by <{by}>"),
-            Self::Returned(name, by) => write!(f, "Place @{name} returned by <{by}>"),
+            Self::Registered(name) => write!(f, "New place registered: @{}", short(name)),
+            Self::Disappeared(name) => write!(f, "Place @{} disappeared", short(name)),
+            Self::Reserved(name, by) => write!(f, "Place @{} reserved by <{by}>", short(name)),
+            Self::Returned(name, by) => write!(f, "Place @{} returned by <{by}>", short(name)),
             Self::HandedOver(name, from, to) => {
-                write!(f, "Place @{name} returned by <{from}>. Now reserved by <{to}>")
+                write!(f, "Place @{} returned by <{from}>. Now reserved by <{to}>", short(name))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_in_the_log() {
+        let line = Note::Disappeared("ä".repeat(5000)).to_string();
+        assert_eq!(line, format!("Place @{} disappeared", "ä".repeat(NAME_CHARS_MAX)));
+        assert_eq!(Note::Returned("a".to_owned(), 3).to_string(), "Place @a returned by <3>");
     }
 }

@@ -1,5 +1,6 @@
 //! The methods that participants call.
 
+use actix_web::web::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -7,10 +8,18 @@ use crate::farm::{ConnectionId, Refusal};
 use crate::place::Description;
 use crate::rpc::{self, Failure, Id, Params};
 
-use super::{Entry, Hub, LISTING_BYTES_MAX, State, chance, object, tags};
+use super::{
+    Entry, Hub, LISTING_BYTES_MAX, NAME_CHARS_SHOWN, SEPARATOR, State, chance, cut, object, tags,
+};
 
 /// The longest `state` of a login, in bytes.
-const LOGIN_BYTES_MAX: usize = 1024;
+const LOGIN_BYTES_MAX: usize = 256;
+
+/// Logins of one connection that may wait for the browser at a time; the command line has one.
+const LOGINS_OF_ONE_MAX: usize = 8;
+
+/// And those of all connections.
+const LOGINS_MAX: usize = 1000;
 
 /// What a method did: a result at once, or an entry in the books that is answered later.
 enum Done {
@@ -32,12 +41,13 @@ impl Hub {
         // What takes time is read before the lock is taken.
         let prepared = Prepared::read(self, method, params);
         let mut state = self.lock();
-        let Some(peer) = state.peers.get(&connection) else { return };
-        if id.as_ref().is_some_and(|id| peer.ids.contains_key(id)) {
-            // An answer would be taken for that of the first request.
-            return log::warn!(
-                "<{connection}> used the id of a request that is under way; the new one is ignored"
-            );
+        if !state.peers.contains_key(&connection) {
+            return;
+        }
+        // A cancellation may have the id of what it cancels, whose own answer then never comes.
+        let cancels_itself = matches!(&prepared, Ok(Prepared::Cancel(cancelled)) if cancelled.is_some() && *cancelled == id);
+        if !cancels_itself && id.as_ref().is_some_and(|id| state.is_under_way(connection, id)) {
+            return;
         }
         let answer = prepared.and_then(|prepared| state.perform(connection, id.clone(), prepared));
         if let Some(id) = id {
@@ -131,13 +141,14 @@ impl State {
 
     fn register(&mut self, connection: ConnectionId, description: &Description) -> Answer {
         let address = self.address(connection)?;
-        let json = description.entry(connection, address);
+        let json = Bytes::from(SEPARATOR.to_owned() + &description.entry(connection, address));
         if self.entries_bytes + json.len() > LISTING_BYTES_MAX {
             return Err(Failure::Refused("The hub's listing is full".to_owned()));
         }
         let place = self.farm.register(connection, &description.name).map_err(refused)?;
         self.entries_bytes += json.len();
-        let entry = Entry { json, name: description.name.clone(), tags: tags(&description.parts) };
+        let name = cut(&description.name, NAME_CHARS_SHOWN);
+        let entry = Entry { json, name, tags: tags(&description.parts) };
         self.entries.insert(place, entry);
         self.listing = None;
         Ok(Done::Now(place.into()))
@@ -150,6 +161,15 @@ impl State {
         // Who comes first keeps it: nobody can take over a login by guessing its state.
         if self.logins.contains_key(&login) {
             return Err(Failure::Refused("This state is in use by another login".to_owned()));
+        }
+        let own = self.peers.get(&connection).map_or(0, |peer| peer.logins);
+        if own >= LOGINS_OF_ONE_MAX {
+            return Err(Failure::Refused(format!(
+                "At most {LOGINS_OF_ONE_MAX} logins of a connection may wait"
+            )));
+        }
+        if self.logins.len() >= LOGINS_MAX {
+            return Err(Failure::Refused("Too many logins wait, try again later".to_owned()));
         }
         let ticket = self.open(connection, id, Some(login.clone()))?;
         self.logins.insert(login, ticket);

@@ -62,7 +62,9 @@ fn all_unfinished_messages_together_are_bounded() {
     assert_eq!(second.closed(), CloseCode::Again);
     first.socket.get_mut().write_all(&frame(0x80, b"{}")).unwrap();
     first.hears_nothing();
-    Peer::new(&hub).send_bytes(&padded(12 << 20));
+    let mut third = Peer::new(&hub);
+    third.send_bytes(&padded(12 << 20));
+    assert_eq!(third.receive()["id"], 1);
 }
 
 #[test]
@@ -75,9 +77,10 @@ fn a_peer_that_does_not_read_is_dropped() {
     agent.hears_nothing();
     let mut stream = deaf.socket.get_mut().try_clone().unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-    // 4 KiB each: the sockets' buffers take some, the hub 4 MiB. Once it has dropped the peer it takes no more.
+    // 4 KiB each, the error repeats the name: the sockets' buffers take some, the hub 4 MiB. Once it has dropped the peer it takes no more.
     let flood = std::thread::spawn(move || {
-        let message = json!({"id": "x".repeat(4000), "method": "get_reservations"}).to_string();
+        let params = json!({"x".repeat(4000): 1});
+        let message = json!({"id": 1, "method": "get_reservations", "params": params}).to_string();
         let message = frame(0x82, message.as_bytes());
         (0..50_000).all(|_| stream.write_all(&message).is_ok())
     });

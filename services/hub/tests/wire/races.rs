@@ -132,3 +132,19 @@ fn an_id_that_is_used_twice_is_answered_once() {
     assert_eq!(waiting(&hub), 0, "upstream bug 14: the cancellation must not miss");
     agent.hears_nothing();
 }
+
+#[test]
+fn an_id_under_way_is_answered_once_whatever_else_comes_with_it() {
+    let hub = hub();
+    let (mut exporter, mut holder, mut agent) = (Peer::new(&hub), Peer::new(&hub), Peer::new(&hub));
+    let place = exporter.export("board");
+    holder.holds(&mut exporter, place);
+    agent.send(&json!({"id": 1000, "method": "reserve", "params": [[place]]}));
+    agent.send(&json!({"id": 1000, "method": 5}));
+    agent.hears_nothing();
+    assert_eq!(waiting(&hub), 1);
+    agent.send(&json!({"id": 1000, "method": "rpc.cancel", "params": [1000]}));
+    assert_eq!(agent.reply(1000), Ok(json!(null)), "the cancellation's");
+    agent.hears_nothing();
+    assert_eq!(waiting(&hub), 0);
+}

@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_in_one_mailbox_leaves_no_room_in_another() {
+        let budget = Budget::new(4 << 20);
+        let (first, second) = (mailbox(&budget), mailbox(&budget));
+        first.send("x".repeat(3 << 20));
+        second.send("x".repeat(2 << 20));
+        assert!(!first.status().overflowed && second.status().overflowed);
+        drop(first);
+        let third = mailbox(&budget);
+        third.send("x".repeat(2 << 20));
+        assert!(!third.status().overflowed, "what a peer did not read is given back");
+    }
+
+    #[test]
     fn what_is_written_does_not_count_any_more() {
         let mailbox = mailbox(&Budget::new(0));
         let mut body = mailbox.body();

@@ -3,7 +3,7 @@
 //! Exporters admit the address that the hub tells them, so it must be the participant's own: neither the
 //! gateway's, nor whatever a participant writes into a header.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -23,6 +23,9 @@ const NAMES_FRESH: Duration = Duration::from_secs(1);
 
 /// The address of a known proxy is believed this long before its name is asked for again.
 const PROXY_FRESH: Duration = Duration::from_secs(30);
+
+/// A name's last addresses count this long while the name server does not answer: its outage is none of the hub.
+const NAMES_KEPT: Duration = Duration::from_secs(300);
 
 /// A name server that does not answer holds nobody up for longer.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
@@ -195,6 +198,8 @@ pub struct Proxies {
 #[derive(Debug, Clone, Default)]
 struct Named {
     addresses: HashSet<IpAddr>,
+    /// What each name stood for when it was last resolved, and when.
+    last: HashMap<String, (HashSet<IpAddr>, Instant)>,
     /// Some names have no answer.
     incomplete: bool,
     asked: Option<Instant>,
@@ -230,29 +235,48 @@ impl Proxies {
         if named.asked.is_some_and(|asked| asked.elapsed() < fresh) {
             return named.clone();
         }
-        let mut answer = Named::default();
+        let mut answer = Named { last: named.last.clone(), ..Named::default() };
         for name in &self.trusted.names {
-            match timeout(NAMES_TIMEOUT, lookup_host((name.as_str(), 0))).await {
+            let found = match timeout(NAMES_TIMEOUT, lookup_host((name.as_str(), 0))).await {
                 Ok(Ok(found)) => {
-                    answer
-                        .addresses
-                        .extend(found.map(|socket| socket.ip().to_canonical()).take(NAMED_MAX));
+                    Some(found.map(|socket| socket.ip().to_canonical()).take(NAMED_MAX).collect())
                 }
                 Ok(Err(error)) => {
                     log::warn!("the trusted proxy {name} is not resolved: {error}");
-                    answer.incomplete = true;
+                    None
                 }
                 Err(_) => {
                     log::warn!(
                         "the trusted proxy {name} is not resolved: no answer in {NAMES_TIMEOUT:?}"
                     );
-                    answer.incomplete = true;
+                    None
                 }
-            }
+            };
+            answer.take(name, found, Instant::now());
         }
         answer.asked = Some(Instant::now());
         named.clone_from(&answer);
         answer
+    }
+}
+
+impl Named {
+    /// Takes in what a name stands for; without an answer, what it stood for not long ago.
+    fn take(&mut self, name: &str, found: Option<HashSet<IpAddr>>, now: Instant) {
+        if let Some(found) = found {
+            self.addresses.extend(&found);
+            self.last.insert(name.to_owned(), (found, now));
+            return;
+        }
+        self.incomplete = true;
+        match self.last.get(name) {
+            Some((kept, at)) if now.duration_since(*at) <= NAMES_KEPT => {
+                self.addresses.extend(kept);
+            }
+            _ => {
+                self.last.remove(name);
+            }
+        }
     }
 }
 

@@ -387,3 +387,21 @@ fn the_queue_is_bounded() {
     assert_eq!(story.effects(), [refused(refusal, Refusal::QueueFull)]);
     assert_eq!(story.farm.register(agent, "second"), Err(Refusal::FarmFull(1)));
 }
+
+#[test]
+fn a_request_keeps_some_other_candidates_while_an_exporter_is_asked() {
+    let mut story = Story::new();
+    let places: Vec<PlaceId> = (0..100).map(|n| story.exporter(&format!("board {n}"))).collect();
+    let agent = story.agent();
+    let ticket = story.reserve(agent, &places);
+    let Some(Request { stage: Stage::Granting { place, candidates }, .. }) =
+        story.farm.requests.get(&ticket)
+    else {
+        panic!("one is free");
+    };
+    assert_eq!((candidates.len(), candidates.contains(place)), (FALLBACK_MAX, false));
+    let place = *place;
+    story.leave(place);
+    let asked = story.effects();
+    assert!(matches!(asked.as_slice(), [.., Effect::Allow { exporter, .. }] if *exporter != place));
+}

@@ -140,6 +140,24 @@ fn while_names_are_not_resolved_nobody_is_taken_for_the_client() {
     assert_eq!(client("127.0.0.1", &["10.0.0.5"]), Ok("10.0.0.5".parse().unwrap()));
 }
 
+#[test]
+fn a_name_that_is_not_resolved_stands_for_its_last_addresses_for_a_while() {
+    let address: IpAddr = "172.18.0.3".parse().unwrap();
+    let start = Instant::now();
+    let mut named = Named::default();
+    named.take("gateway", Some(HashSet::from([address])), start);
+    for (later, known) in [(NAMES_KEPT, true), (NAMES_KEPT + NAMES_FRESH, false)] {
+        named = Named { last: named.last, ..Named::default() };
+        named.take("gateway", None, start + later);
+        assert_eq!(named.addresses.contains(&address), known, "{later:?}");
+        assert!(named.incomplete, "an address that is new may be another proxy");
+    }
+    let moved: IpAddr = "172.18.0.4".parse().unwrap();
+    named = Named { last: named.last, ..Named::default() };
+    named.take("gateway", Some(HashSet::from([moved])), start);
+    assert_eq!(named.addresses, HashSet::from([moved]), "an answer replaces what was");
+}
+
 proptest! {
     #[test]
     fn no_header_from_a_stranger_changes_anything(lines in prop::collection::vec(".{0,40}", 0..4)) {

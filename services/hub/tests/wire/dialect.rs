@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::peer::{Peer, frame, hub, place, places};
+
+/// Well before any timeout of the hub's.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[test]
 fn text_and_binary_are_understood_and_binary_is_answered() {
@@ -157,9 +161,16 @@ fn a_half_closed_or_reset_connection_is_gone_at_once() {
     agent.holds(&mut half, ids[0]);
     agent.holds(&mut reset, ids[1]);
     let waits = ids.map(|id| agent.start("reserve", &json!([[id]])));
+    let start = Instant::now();
     half.socket.get_mut().shutdown(Shutdown::Write).unwrap();
     assert_eq!(agent.reply(waits[0]), Err("All candidate places are gone".to_owned()));
+    assert!(start.elapsed() < AT_ONCE, "half closed: {:?}", start.elapsed());
+    let start = Instant::now();
+    // The kernel resets a connection that is closed while something is unread (RFC 2525 §2.17).
+    reset.socket.get_mut().write_all(&frame(0x89, b"unread")).unwrap();
+    assert_eq!(reset.socket.get_mut().peek(&mut [0]).unwrap(), 1);
     drop(reset);
     assert_eq!(agent.reply(waits[1]), Err("All candidate places are gone".to_owned()));
+    assert!(start.elapsed() < AT_ONCE, "reset: {:?}", start.elapsed());
     assert_eq!(places(&hub), Value::Array(vec![]));
 }

@@ -125,11 +125,13 @@ fn tune(stream: &TcpStream, unread: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&keepalive())?;
-    // Also ends a connection whose client reads nothing for that long (RFC 5482).
+    // Ends a connection whose client reads nothing for that long (RFC 5482). Linux lets it decide
+    // about unanswered keep-alive probes too, in place of their number.
     socket.set_tcp_user_timeout(Some(unread))
 }
 
-/// Finds a silent peer that is gone within a minute.
+/// Probes that find a silent peer that is gone: within a minute by their number, or when the socket
+/// has a `TCP_USER_TIMEOUT`, as ours have, once that is over as well (tcp(7)).
 pub fn keepalive() -> TcpKeepalive {
     let interval = KEEPALIVE / 3;
     TcpKeepalive::new().with_time(KEEPALIVE).with_interval(interval).with_retries(3)

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tungstenite::Message;
 use tungstenite::WebSocket;
 
+use crate::support::Call;
 use crate::support::Gateway;
 use crate::support::Upstream;
 use crate::support::exchange;
@@ -27,12 +28,7 @@ pub fn echo() -> Upstream {
         }
         assert_eq!(call.request.field("connection"), Some("upgrade"));
         assert_eq!(call.request.field("upgrade"), Some("websocket"));
-        let key = call.request.field("sec-websocket-key").unwrap().to_owned();
-        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-        call.write(format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\nServer: x\r\n\r\n"
-        ))?;
+        switch(call)?;
         let stream = call.stream.get_ref().try_clone()?;
         let role = tungstenite::protocol::Role::Server;
         let mut socket = WebSocket::from_raw_socket(stream, role, None);
@@ -46,6 +42,16 @@ pub fn echo() -> Upstream {
             }
         }
     })
+}
+
+/// Says 101.
+fn switch(call: &mut Call<'_>) -> io::Result<()> {
+    let key = call.request.field("sec-websocket-key").unwrap().to_owned();
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    call.write(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nServer: x\r\n\r\n"
+    ))
 }
 
 /// A WebSocket to `/ws`, with nothing in the handshake but what the RFC wants.
@@ -132,12 +138,7 @@ fn a_refused_upgrade_is_a_plain_answer() {
 fn a_client_that_breaks_off_ends_the_services_side_at_once() {
     let (send, ended) = mpsc::channel();
     let upstream = Upstream::start(move |call| {
-        let key = call.request.field("sec-websocket-key").unwrap().to_owned();
-        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-        call.write(format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        ))?;
+        switch(call)?;
         let mut rest = Vec::new();
         let read = call.stream.read_to_end(&mut rest);
         send.send(read.is_ok()).unwrap();
@@ -154,6 +155,25 @@ fn a_client_that_breaks_off_ends_the_services_side_at_once() {
     until("the tunnel's end", || {
         (gateway.metric("gateway_tunnels_open") == Some(0.0)).then_some(())
     });
+}
+
+#[test]
+fn a_service_that_stops_reading_loses_its_tunnel() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let upstream = Upstream::start(move |call| {
+        switch(call)?;
+        let _: Result<(), _> = gone.lock().unwrap().recv();
+        Err(io::ErrorKind::Other.into())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__IDLE_S", "1")]);
+    let mut socket = open(&gateway);
+    // More than the service's side takes unread; what is between may hold the rest, or break off.
+    drop(socket.send(Message::binary(vec![0; 15 << 20])));
+    until("the tunnel's end", || {
+        (gateway.metric("gateway_tunnels_open") == Some(0.0)).then_some(())
+    });
+    drop((socket, go));
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub use client::h2;
 pub use client::read_answer;
 pub use client::tls;
 pub use gateway::Gateway;
+pub use upstream::Call;
 pub use upstream::Upstream;
 
 /// Longest that a test waits for anything.

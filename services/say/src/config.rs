@@ -8,6 +8,7 @@ use chassis::Settings;
 use serde::Deserialize;
 
 use crate::engine::SAMPLE_RATE_HZ;
+use crate::text::Script;
 use crate::wav::SAMPLE_BYTES;
 use crate::worker::Limits;
 
@@ -72,6 +73,7 @@ impl Settings for Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        Script::parse(&self.greeting, usize::MAX).map_err(|error| format!("greeting: {error}"))?;
         let in_range = |name: &str, value: u64, least: u64, most: u64| {
             if (least..=most).contains(&value) {
                 Ok(())

@@ -23,6 +23,7 @@ fn a_bad_setting_stops_the_start_and_is_named() {
         ("SAY__AUDIO_S_MAX", "many", "audio_s_max"),
         ("SAY__MEMORY_MIB", "1", "memory_mib"),
         ("SAY__VOICE", "robot", "voice"),
+        ("SAY__GREETING", " ...", "greeting"),
     ] {
         let output = run(&[], &[("SAY__LISTEN", "127.0.0.1:0"), (name, value)]);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();

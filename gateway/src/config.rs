@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::forwarded::Trusted;
-use crate::route::Routes;
+use crate::rules::forwarded::Trusted;
+use crate::rules::route::Routes;
 
 /// Settings; times are whole seconds.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,34 +1,13 @@
 //! `gateway` is the only process of Hubbub that faces the internet: TLS, routes, replicas, tunnels.
-mod account;
-mod admin;
-mod answer;
-mod body;
-mod ca;
-mod certificates;
+mod certs;
 mod config;
-mod exchange;
-mod exposition;
-mod forwarded;
-mod hold;
-mod hop;
-mod listen;
-mod metrics;
-mod policy;
-mod pool;
-mod proxy;
-mod redirect;
-mod replica;
-mod resolve;
-mod route;
-mod scrape;
-mod screen;
-mod screened;
+mod edge;
+mod observe;
+mod relay;
+mod rules;
 mod serve;
 mod shared;
-mod store;
-mod tls;
-mod tunnel;
-mod unread;
+mod upstream;
 
 use std::process::ExitCode;
 

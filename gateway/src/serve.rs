@@ -17,23 +17,23 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::ca::Leaf;
-use crate::ca::Pems;
-use crate::certificates::Keeper;
-use crate::certificates::Moment;
-use crate::certificates::Opened;
+use crate::certs::ca::Leaf;
+use crate::certs::ca::Pems;
+use crate::certs::keeper::Keeper;
+use crate::certs::keeper::Moment;
+use crate::certs::keeper::Opened;
 use crate::config::Config;
-use crate::listen;
-use crate::listen::Listener;
-use crate::metrics::Metrics;
-use crate::pool::Pool;
-use crate::resolve;
+use crate::edge::listen;
+use crate::edge::listen::Listener;
+use crate::edge::tls;
+use crate::edge::tls::Certificates;
+use crate::observe::metrics::Metrics;
 use crate::shared::Accepting;
 use crate::shared::Alive;
 use crate::shared::Shared;
 use crate::shared::Thread;
-use crate::tls;
-use crate::tls::Certificates;
+use crate::upstream::pool::Pool;
+use crate::upstream::resolve;
 
 /// Time for connections to say goodbye once the drain is over.
 const FAREWELL: Duration = Duration::from_millis(500);

@@ -11,16 +11,16 @@ use prometheus::Registry;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 
-use crate::account::Negotiated;
-use crate::ca;
+use crate::certs::ca;
 use crate::config::Config;
-use crate::forwarded::Peer;
-use crate::metrics::Metrics;
-use crate::metrics::RouteMetrics;
-use crate::pool::Pool;
-use crate::replica::Upstream;
-use crate::screen::Screen;
-use crate::unread::Unread;
+use crate::edge::screen::Screen;
+use crate::edge::unread::Unread;
+use crate::observe::account::Negotiated;
+use crate::observe::metrics::Metrics;
+use crate::observe::metrics::RouteMetrics;
+use crate::rules::forwarded::Peer;
+use crate::upstream::pool::Pool;
+use crate::upstream::replica::Upstream;
 
 /// One a process.
 pub struct Shared {

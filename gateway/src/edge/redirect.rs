@@ -10,9 +10,9 @@ use http::StatusCode;
 use http::header;
 use http_body_util::Full;
 
-use crate::answer::Failure;
-use crate::policy;
-use crate::policy::Refusal;
+use crate::relay::answer::Failure;
+use crate::rules::policy;
+use crate::rules::policy::Refusal;
 
 /// 308 keeps method and body (RFC 9110 §15.4.9). The target's host is the request's, once it
 /// is known to be no more than a host, so that nobody is sent anywhere else.

@@ -28,13 +28,13 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::account::Negotiated;
-use crate::forwarded::Peer;
-use crate::proxy;
-use crate::redirect;
-use crate::screen;
-use crate::screen::Screen;
-use crate::screened::Screened;
+use crate::edge::redirect;
+use crate::edge::screen;
+use crate::edge::screen::Screen;
+use crate::edge::screened::Screened;
+use crate::observe::account::Negotiated;
+use crate::relay::proxy;
+use crate::rules::forwarded::Peer;
 use crate::shared::Accepting;
 use crate::shared::Alive;
 use crate::shared::Connection;
@@ -335,7 +335,7 @@ pub async fn admin(socket: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = crate::admin::answer(&request, &shared);
+                let response = crate::observe::admin::answer(&request, &shared);
                 async move { Ok::<_, Infallible>(response) }
             });
             let header_s = shared.config.header_s;

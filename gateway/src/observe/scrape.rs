@@ -25,12 +25,12 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::answer::Failure;
-use crate::exposition::Page;
-use crate::replica::Replica;
-use crate::replica::Upstream;
+use crate::observe::exposition::Page;
+use crate::relay::answer::Failure;
 use crate::shared::Connection;
 use crate::shared::Shared;
+use crate::upstream::replica::Replica;
+use crate::upstream::replica::Upstream;
 
 /// Time for one replica.
 const REPLICA: Duration = Duration::from_secs(3);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::replica::Upstream;
-use crate::route::Place;
+use crate::rules::route::Place;
+use crate::upstream::replica::Upstream;
 
 /// Between two questions, counted from the answer.
 const PAUSE: Duration = Duration::from_millis(1500);

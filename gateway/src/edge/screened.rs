@@ -13,7 +13,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
-use crate::screen::Screen;
+use crate::edge::screen::Screen;
 
 /// Reads through a [`Screen`], writes past it.
 pub struct Screened<S> {

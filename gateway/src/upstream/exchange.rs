@@ -11,14 +11,14 @@ use http::StatusCode;
 use http::Uri;
 use hyper::body::Incoming;
 
-use crate::answer::Failure;
-use crate::body::Fault;
-use crate::body::Upload;
-use crate::hold;
-use crate::policy;
-use crate::pool::Lease;
-use crate::replica::Upstream;
+use crate::relay::answer::Failure;
+use crate::relay::body::Fault;
+use crate::relay::body::Upload;
+use crate::rules::policy;
 use crate::shared::Thread;
+use crate::upstream::hold;
+use crate::upstream::pool::Lease;
+use crate::upstream::replica::Upstream;
 
 /// Most times that one request is sent.
 const TRIES_MAX: u32 = 3;

@@ -17,10 +17,10 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use crate::body::Upload;
-use crate::listen;
-use crate::replica::Load;
-use crate::replica::Replica;
+use crate::edge::listen;
+use crate::relay::body::Upload;
+use crate::upstream::replica::Load;
+use crate::upstream::replica::Replica;
 
 /// Unused connections kept per replica and thread.
 const IDLE_MAX: usize = 64;

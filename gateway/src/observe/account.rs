@@ -11,9 +11,9 @@ use http::Method;
 use http::StatusCode;
 use http::Uri;
 
+use crate::edge::unread::Unread;
+use crate::edge::unread::Watch;
 use crate::shared::Connection;
-use crate::unread::Unread;
-use crate::unread::Watch;
 
 /// How a connection was negotiated; the same for all its requests.
 #[derive(Clone, Copy, Debug)]

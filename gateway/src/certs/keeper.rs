@@ -10,13 +10,13 @@ use chassis::Fatal;
 use rustls::crypto::CryptoProvider;
 use time::OffsetDateTime;
 
-use crate::ca;
-use crate::ca::Authority;
-use crate::ca::Leaf;
-use crate::ca::Pems;
-use crate::ca::Unfit;
+use crate::certs::ca;
+use crate::certs::ca::Authority;
+use crate::certs::ca::Leaf;
+use crate::certs::ca::Pems;
+use crate::certs::ca::Unfit;
+use crate::certs::store;
 use crate::config::Config;
-use crate::store;
 
 /// The longest sleep before looking at the clock again: it may jump, when a laptop wakes or a
 /// machine without a battery learns the time.

@@ -15,9 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 
-use crate::account::Account;
-use crate::pool::Lease;
+use crate::observe::account::Account;
 use crate::shared::Connection;
+use crate::upstream::pool::Lease;
 
 /// What is copied at once, each way.
 const BUFFER_BYTES: usize = 16 * 1024;

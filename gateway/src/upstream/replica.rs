@@ -11,8 +11,8 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
-use crate::metrics::UpstreamMetrics;
-use crate::route::Place;
+use crate::observe::metrics::UpstreamMetrics;
+use crate::rules::route::Place;
 
 /// How long a replica that refused a connection is left alone; then one request tries it.
 pub const DOUBT: Duration = Duration::from_millis(DOUBT_MS);
@@ -195,7 +195,8 @@ mod tests {
     }
 
     fn upstream() -> Upstream {
-        let metrics = crate::metrics::Metrics::register(&prometheus::Registry::new()).unwrap();
+        let metrics =
+            crate::observe::metrics::Metrics::register(&prometheus::Registry::new()).unwrap();
         let places = [Place { name: "dice.example".to_owned(), port: 8080 }];
         Upstream::new(&places, |name| metrics.upstream(name))
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use crate::pool::Lease;
-use crate::replica;
-use crate::replica::DOUBT;
-use crate::replica::Upstream;
 use crate::shared::Thread;
+use crate::upstream::pool::Lease;
+use crate::upstream::replica;
+use crate::upstream::replica::DOUBT;
+use crate::upstream::replica::Upstream;
 
 /// No replica was live for as long as a request may wait.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 
-use crate::policy::Refusal;
+use crate::rules::policy::Refusal;
 
 /// A request that ends here.
 #[derive(Debug)]

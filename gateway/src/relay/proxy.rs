@@ -21,21 +21,21 @@ use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use crate::account::Account;
-use crate::account::Counted;
-use crate::answer::Failure;
-use crate::body::Download;
-use crate::body::Upload;
-use crate::exchange;
-use crate::exchange::Outgoing;
-use crate::forwarded;
-use crate::hop;
-use crate::policy;
-use crate::policy::Refusal;
-use crate::scrape;
+use crate::edge::tls;
+use crate::observe::account::Account;
+use crate::observe::account::Counted;
+use crate::observe::scrape;
+use crate::relay::answer::Failure;
+use crate::relay::body::Download;
+use crate::relay::body::Upload;
+use crate::relay::tunnel;
+use crate::rules::forwarded;
+use crate::rules::hop;
+use crate::rules::policy;
+use crate::rules::policy::Refusal;
 use crate::shared::Connection;
-use crate::tls;
-use crate::tunnel;
+use crate::upstream::exchange;
+use crate::upstream::exchange::Outgoing;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -91,7 +91,7 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> 
 /// How a request is answered.
 enum Served {
     Own(Response<Bytes>),
-    Relayed(Response<(Incoming, crate::pool::Lease)>),
+    Relayed(Response<(Incoming, crate::upstream::pool::Lease)>),
     Tunnel(Response<()>, tunnel::Tunnel),
 }
 

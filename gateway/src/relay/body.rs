@@ -19,12 +19,12 @@ use hyper::body::Incoming;
 use prometheus::IntCounter;
 use tokio::time::Sleep;
 
-use crate::account::Account;
-use crate::account::CLIENT_GONE;
-use crate::forwarded;
-use crate::hop;
-use crate::pool::Lease;
-use crate::unread::Watch;
+use crate::edge::unread::Watch;
+use crate::observe::account::Account;
+use crate::observe::account::CLIENT_GONE;
+use crate::rules::forwarded;
+use crate::rules::hop;
+use crate::upstream::pool::Lease;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use http::header;
 use http_body_util::Full;
 use prometheus::TextEncoder;
 
-use crate::answer::Failure;
+use crate::relay::answer::Failure;
 use crate::shared::Shared;
 
 /// Answers a request on the admin port.

@@ -1,0 +1,6 @@
+//! One request in, one request out, one answer back; and tunnels.
+
+pub mod answer;
+pub mod body;
+pub mod proxy;
+pub mod tunnel;

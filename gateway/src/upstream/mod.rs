@@ -1,0 +1,7 @@
+//! The side of the services: which replicas there are, and connections to them.
+
+pub mod exchange;
+pub mod hold;
+pub mod pool;
+pub mod replica;
+pub mod resolve;

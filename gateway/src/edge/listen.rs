@@ -33,6 +33,7 @@ use crate::edge::screen;
 use crate::edge::screen::Screen;
 use crate::edge::screened::Screened;
 use crate::observe::account::Negotiated;
+use crate::relay::inbound::Inbound;
 use crate::relay::proxy;
 use crate::rules::forwarded::Peer;
 use crate::shared::Accepting;
@@ -215,7 +216,7 @@ async fn serve_http1(
     let shared = Arc::clone(connection.shared());
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = Arc::clone(&connection);
-        async move { Ok::<_, Infallible>(proxy::answer(connection, request).await) }
+        async move { Ok::<_, Infallible>(proxy::answer(connection, request.map(Inbound::Hyper)).await) }
     });
     let serving = http1_builder(shared.config.header_s)
         .serve_connection(TokioIo::new(stream), service)
@@ -248,7 +249,7 @@ async fn serve_http2(
     let for_service = Arc::clone(&connection);
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = Arc::clone(&for_service);
-        async move { Ok::<_, Infallible>(proxy::answer(connection, request).await) }
+        async move { Ok::<_, Infallible>(proxy::answer(connection, request.map(Inbound::Hyper)).await) }
     });
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -22,6 +22,8 @@ use tokio::time::Sleep;
 use crate::edge::unread::Watch;
 use crate::observe::account::Account;
 use crate::observe::account::CLIENT_GONE;
+use crate::relay::inbound::Inbound;
+use crate::relay::inbound::InboundError;
 use crate::rules::forwarded;
 use crate::rules::hop;
 use crate::upstream::pool::Lease;
@@ -31,8 +33,12 @@ use crate::upstream::pool::Lease;
 pub enum BodyError {
     #[error("no byte came for {} s", .0.as_secs())]
     Idle(Duration),
+    /// An upstream's answer.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// A client's request.
+    #[error(transparent)]
+    Client(#[from] InboundError),
 }
 
 /// Runs while nothing comes, and only then costs a timer.
@@ -68,7 +74,7 @@ pub struct Upload(Option<Arc<Mutex<Source>>>);
 
 #[derive(Debug)]
 struct Source {
-    body: Incoming,
+    body: Inbound,
     patience: Patience,
     bytes: IntCounter,
     progress: Progress,
@@ -100,7 +106,7 @@ pub enum Fault {
 
 impl Upload {
     /// The body of a request; empty ones cost nothing.
-    pub fn new(body: Incoming, idle: Duration, bytes: &IntCounter) -> Self {
+    pub fn new(body: Inbound, idle: Duration, bytes: &IntCounter) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }

@@ -2,5 +2,6 @@
 
 pub mod answer;
 pub mod body;
+pub mod inbound;
 pub mod proxy;
 pub mod tunnel;

@@ -28,6 +28,7 @@ use crate::observe::scrape;
 use crate::relay::answer::Failure;
 use crate::relay::body::Download;
 use crate::relay::body::Upload;
+use crate::relay::inbound::Inbound;
 use crate::relay::tunnel;
 use crate::rules::forwarded;
 use crate::rules::hop;
@@ -46,7 +47,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const CROWDED_RETRY_AFTER_S: u64 = 1;
 
 /// Answers one request of a client.
-pub async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Response<Download> {
+pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> Response<Download> {
     let (mut parts, body) = request.into_parts();
     connection.requests.fetch_add(1, Ordering::Relaxed);
     let mut account = Account::open(&connection, parts.method.clone(), parts.uri.clone());
@@ -98,7 +99,7 @@ enum Served {
 async fn serve(
     connection: &Arc<Connection>,
     mut parts: Parts,
-    body: Incoming,
+    body: Inbound,
     account: &mut Account,
 ) -> Result<Served, Failure> {
     let shared = connection.shared();

@@ -23,7 +23,7 @@ use crate::certs::keeper::Keeper;
 use crate::certs::keeper::Moment;
 use crate::certs::keeper::Opened;
 use crate::config::Config;
-use crate::edge::listen;
+use crate::edge::admin;
 use crate::edge::listen::Listener;
 use crate::edge::tls;
 use crate::edge::tls::Certificates;
@@ -88,7 +88,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
             tokio::spawn(resolve::keep(Arc::clone(upstream)));
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
-        tokio::spawn(listen::admin(admin, Arc::clone(&shared)));
+        tokio::spawn(admin::serve(admin, Arc::clone(&shared)));
         tokio::spawn(renew(keeper, opened, certificates, Arc::clone(&shared)));
         let (https, http, admin) = addresses;
         chassis::ready(&format!("https://{https} http://{http} http://{admin}"));

@@ -1,6 +1,11 @@
 //! The side of the clients: connections taken, shaken hands with, and served.
 
+pub mod admin;
+pub mod handshake;
+pub mod http1;
+pub mod http2;
 pub mod listen;
+pub mod plain;
 pub mod redirect;
 pub mod screen;
 pub mod screened;

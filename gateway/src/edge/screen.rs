@@ -19,7 +19,7 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// Requests that may be read ahead of their answers: as many of the shortest heads
 /// (`GET / HTTP/1.1`) as hyper's buffer holds.
-const VERDICTS_MAX: usize = crate::edge::listen::BUFFER_BYTES_MAX / 16 + 1;
+const VERDICTS_MAX: usize = crate::edge::http1::BUFFER_BYTES_MAX / 16 + 1;
 
 /// Follows the requests of one connection.
 #[derive(Debug, Default)]

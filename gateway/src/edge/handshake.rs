@@ -1,0 +1,96 @@
+//! A connection to the HTTPS port: the TLS handshake, and then the protocol that it chose.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use rustls::ProtocolVersion;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::edge::http1;
+use crate::edge::http2;
+use crate::edge::listen;
+use crate::edge::screen::Screen;
+use crate::edge::screened::Screened;
+use crate::observe::account::Negotiated;
+use crate::rules::forwarded::Peer;
+use crate::shared::Connection;
+use crate::shared::Open;
+use crate::shared::Thread;
+
+/// Serves one connection until it ends.
+pub async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    thread: Arc<Thread>,
+    open: Open,
+    tls: TlsAcceptor,
+) {
+    let shared = Arc::clone(&thread.shared);
+    let config = &shared.config;
+    if let Err(error) = listen::tune(&stream, Duration::from_secs(config.idle_s)) {
+        log::debug!("{address}: {error}");
+        return;
+    }
+    let limit = Duration::from_secs(config.handshake_s);
+    let stream = match tokio::time::timeout(limit, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            let reason = match error.kind() {
+                io::ErrorKind::InvalidData => "protocol",
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "closed",
+                _ => "other",
+            };
+            shared.metrics.handshake_failure(reason);
+            log::debug!("handshake with {address}: {error}");
+            return;
+        }
+        Err(_) => {
+            shared.metrics.handshake_failure("timeout");
+            log::debug!("handshake with {address}: not done in {} s", limit.as_secs());
+            return;
+        }
+    };
+    let negotiated = negotiated(&stream);
+    shared.metrics.handshake(negotiated.tls, negotiated.alpn);
+    let peer = Peer::new(address, &config.trusted_proxies);
+    let http2 = negotiated.alpn == "h2";
+    let screen = (!http2).then(|| Arc::new(Mutex::new(Screen::default())));
+    let connection = Arc::new(Connection {
+        thread,
+        peer,
+        negotiated,
+        server_name: stream.get_ref().1.server_name().map(str::to_owned),
+        screen: screen.clone(),
+        unread: http2.then(Arc::default),
+        requests: AtomicU64::new(0),
+        _open: open,
+    });
+    let ended = match screen {
+        None => http2::serve(stream, connection).await,
+        Some(screen) => http1::serve(Screened::new(stream, screen), connection).await,
+    };
+    if let Err(error) = ended {
+        log::debug!("{address}: {error}");
+    }
+}
+
+fn negotiated(stream: &TlsStream<TcpStream>) -> Negotiated {
+    let (_, session) = stream.get_ref();
+    Negotiated {
+        tls: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "1.3",
+        },
+        alpn: match session.alpn_protocol() {
+            Some(b"h2") => "h2",
+            Some(_) => "http/1.1",
+            None => "none",
+        },
+    }
+}

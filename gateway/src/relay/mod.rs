@@ -5,3 +5,4 @@ pub mod body;
 pub mod inbound;
 pub mod proxy;
 pub mod tunnel;
+pub mod upgrade;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Extensions;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -30,6 +31,7 @@ use crate::relay::body::Download;
 use crate::relay::body::Upload;
 use crate::relay::inbound::Inbound;
 use crate::relay::tunnel;
+use crate::relay::upgrade::Upgrade;
 use crate::rules::forwarded;
 use crate::rules::hop;
 use crate::rules::policy;
@@ -134,7 +136,7 @@ async fn serve(
     parts.headers.insert(REQUEST_ID.clone(), account.request_id.clone());
     let websocket =
         asked.websocket && parts.version == Version::HTTP_11 && parts.method == Method::GET;
-    let client_side = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
+    let client_side = upgrade(&mut parts.extensions).filter(|_| websocket);
     if client_side.is_some() {
         upgrade_fields(&mut parts.headers);
     }
@@ -150,7 +152,7 @@ async fn serve(
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Served::Relayed(Response::from_parts(head, (body, lease))));
     }
-    match (client_side, head.extensions.remove::<OnUpgrade>()) {
+    match (client_side, upgrade(&mut head.extensions)) {
         (Some(client), Some(upstream)) => {
             upgrade_fields(&mut head.headers);
             let tunnel = tunnel::Tunnel { client, upstream, lease };
@@ -159,6 +161,12 @@ async fn serve(
         // Nobody asked for it: the answer makes no sense.
         _ => Err(Failure::new(StatusCode::BAD_GATEWAY, "the service switched protocols unasked")),
     }
+}
+
+/// The connection that can be handed over, hyper's or another's.
+fn upgrade(extensions: &mut Extensions) -> Option<Upgrade> {
+    let hyper = extensions.remove::<OnUpgrade>().map(Upgrade::from);
+    extensions.remove::<Upgrade>().or(hyper)
 }
 
 /// One message, one framing.

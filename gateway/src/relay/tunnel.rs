@@ -7,8 +7,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
@@ -16,6 +14,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 
 use crate::observe::account::Account;
+use crate::relay::upgrade::Upgrade;
 use crate::shared::Connection;
 use crate::upstream::pool::Lease;
 
@@ -30,8 +29,8 @@ const UPGRADE: Duration = Duration::from_secs(10);
 
 /// Two connections that have said 101 to each other.
 pub struct Tunnel {
-    pub client: OnUpgrade,
-    pub upstream: OnUpgrade,
+    pub client: Upgrade,
+    pub upstream: Upgrade,
     /// The upstream's side; no other request may have it.
     pub lease: Lease,
 }
@@ -41,7 +40,7 @@ impl Tunnel {
     pub async fn run(self, connection: Arc<Connection>, mut account: Account) {
         let shared = Arc::clone(connection.shared());
         let _load = self.lease.into_load();
-        let both = async { tokio::try_join!(self.client, self.upstream) };
+        let both = async { tokio::try_join!(self.client.wait(), self.upstream.wait()) };
         let (client, upstream) = match tokio::time::timeout(UPGRADE, both).await {
             Ok(Ok(both)) => both,
             Ok(Err(error)) => return account.broke(error),
@@ -49,7 +48,7 @@ impl Tunnel {
         };
         let _open = Count::new(&shared.metrics.tunnels);
         let down = AtomicU64::new(0);
-        let relay = relay(TokioIo::new(client), TokioIo::new(upstream), &down);
+        let relay = relay(client, upstream, &down);
         tokio::select! {
             result = relay => {
                 if let Err(error) = result {

@@ -8,6 +8,7 @@ mod rules;
 mod serve;
 mod shared;
 mod upstream;
+mod wire;
 
 use std::process::ExitCode;
 

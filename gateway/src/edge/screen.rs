@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
 use crate::rules::policy::Refusal;
+use crate::wire::chunked::Decoder;
+use crate::wire::chunked::Part;
 
 /// Most field lines in one head; hyper is given the same limit.
 pub const FIELDS_MAX: usize = 100;
@@ -36,24 +38,9 @@ enum State {
     #[default]
     Head,
     Body(u64),
-    Chunked(Chunked),
+    Chunked(Decoder),
     /// Not HTTP/1.1 that can be followed: a tunnel, or garbage.
     Lost,
-}
-
-/// Where in a chunked body (RFC 9112 §7.1), as strict as hyper.
-#[derive(Clone, Copy, Debug)]
-enum Chunked {
-    Size { size: u64, digits: bool },
-    Extension { size: u64 },
-    SizeEnd { size: u64 },
-    Data { left: u64 },
-    DataCr,
-    DataLf,
-    TrailerStart,
-    Trailer,
-    TrailerEnd,
-    End,
 }
 
 impl Screen {
@@ -76,14 +63,13 @@ impl Screen {
                     }
                     &bytes[skip..]
                 }
-                State::Chunked(place) => match place.follow(bytes) {
-                    None => return self.lose(),
-                    Some((next, rest)) => {
-                        self.state = match next {
-                            Chunked::End => State::Head,
-                            next => State::Chunked(next),
-                        };
-                        rest
+                State::Chunked(decoder) => match decoder.step(bytes) {
+                    Err(_) => return self.lose(),
+                    Ok((skip, Part::More)) => &bytes[skip..],
+                    Ok((skip, Part::Data(length))) => &bytes[skip + length..],
+                    Ok((skip, Part::End)) => {
+                        self.state = State::Head;
+                        &bytes[skip..]
                     }
                 },
             };
@@ -140,7 +126,7 @@ impl Screen {
         self.state = match framing {
             Ok(Framing::Length(0)) => State::Head,
             Ok(Framing::Length(length)) => State::Body(length),
-            Ok(Framing::Chunked) => State::Chunked(Chunked::Size { size: 0, digits: false }),
+            Ok(Framing::Chunked) => State::Chunked(Decoder::default()),
             // The connection is closed after the refusal: nothing behind it is a request.
             Err(_) => State::Lost,
         };
@@ -156,55 +142,6 @@ impl Screen {
     fn lose(&mut self) {
         self.state = State::Lost;
         self.partial = Vec::new();
-    }
-}
-
-impl Chunked {
-    /// One step or more through `bytes`; `None` when they are not a chunked body.
-    fn follow(self, bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let (first, rest) = bytes.split_first()?;
-        let next = match self {
-            Self::Size { size, digits } => match first {
-                b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => {
-                    let digit = u64::from(char::from(*first).to_digit(16)?);
-                    let size = size.checked_mul(16)?.checked_add(digit)?;
-                    Self::Size { size, digits: true }
-                }
-                _ if !digits => return None,
-                b'\t' | b' ' | b';' => Self::Extension { size },
-                b'\r' => Self::SizeEnd { size },
-                _ => return None,
-            },
-            Self::Extension { size } => match first {
-                b'\r' => Self::SizeEnd { size },
-                b'\n' => return None,
-                _ => self,
-            },
-            Self::SizeEnd { size } => match (first, size) {
-                (b'\n', 0) => Self::TrailerStart,
-                (b'\n', left) => Self::Data { left },
-                _ => return None,
-            },
-            Self::Data { left } => {
-                let skip = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-                let left = left - skip as u64;
-                let next = if left == 0 { Self::DataCr } else { Self::Data { left } };
-                return Some((next, &bytes[skip..]));
-            }
-            Self::DataCr => (*first == b'\r').then_some(Self::DataLf)?,
-            Self::DataLf => (*first == b'\n').then_some(Self::Size { size: 0, digits: false })?,
-            Self::TrailerStart => match first {
-                b'\r' => Self::TrailerEnd,
-                _ => Self::Trailer,
-            },
-            Self::Trailer => match first {
-                b'\n' => Self::TrailerStart,
-                _ => Self::Trailer,
-            },
-            Self::TrailerEnd => (*first == b'\n').then_some(Self::End)?,
-            Self::End => return None,
-        };
-        Some((next, rest))
     }
 }
 

@@ -2,6 +2,7 @@
 mod certs;
 mod config;
 mod edge;
+mod live;
 mod observe;
 mod relay;
 mod rules;

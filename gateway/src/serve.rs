@@ -84,8 +84,8 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     drop(alive);
 
     runtime.block_on(async {
-        for upstream in &shared.upstreams {
-            tokio::spawn(resolve::keep(Arc::clone(upstream)));
+        for upstream in &shared.live.load().upstreams {
+            tokio::spawn(resolve::keep(Arc::downgrade(upstream)));
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
         tokio::spawn(admin::serve(admin, Arc::clone(&shared)));

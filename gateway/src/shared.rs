@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwap;
 use chassis::Stopping;
 use prometheus::Registry;
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,26 +16,25 @@ use crate::certs::ca;
 use crate::config::Config;
 use crate::edge::screen::Screen;
 use crate::edge::unread::Unread;
+use crate::live::Books;
+use crate::live::Live;
 use crate::observe::account::Negotiated;
 use crate::observe::metrics::Metrics;
 use crate::observe::metrics::RouteMetrics;
 use crate::rules::forwarded::Peer;
 use crate::upstream::pool::Pool;
-use crate::upstream::replica::Upstream;
 
 /// One a process.
 pub struct Shared {
     pub config: Config,
     pub registry: Registry,
     pub metrics: Metrics,
-    /// In the order of the routes.
-    pub routes: Vec<RouteMetrics>,
+    /// What new requests go by; those that run keep what they began with.
+    pub live: ArcSwap<Live>,
     /// For requests that have no route.
     pub no_route: RouteMetrics,
     /// For `https://DOMAIN/metrics`.
     pub metrics_route: RouteMetrics,
-    /// In the order of the routes' upstreams.
-    pub upstreams: Vec<Arc<Upstream>>,
     /// [`Config::requests_max`] as the gauge counts.
     pub requests_max: i64,
     /// What the certificate covers.
@@ -57,13 +57,11 @@ impl Shared {
         ending: Stopping,
     ) -> Self {
         let route = |name: &str| metrics.route(name);
-        let upstream =
-            |places: &Vec<_>| Arc::new(Upstream::new(places, |name| metrics.upstream(name)));
+        let books = Books::new(&metrics);
         Self {
-            routes: config.routes.iter().map(|r| route(&r.to_string())).collect(),
+            live: ArcSwap::from_pointee(Live::new(config.routes.clone(), &books, None)),
             no_route: route("none"),
             metrics_route: route("metrics"),
-            upstreams: config.routes.upstreams().iter().map(upstream).collect(),
             requests_max: i64::try_from(config.requests_max).unwrap_or(i64::MAX),
             names: ca::names(config.domain.as_str(), config.routes.hosts()),
             config,

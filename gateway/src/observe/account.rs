@@ -13,6 +13,7 @@ use http::Uri;
 
 use crate::edge::unread::Unread;
 use crate::edge::unread::Watch;
+use crate::live::Live;
 use crate::shared::Connection;
 
 /// How a connection was negotiated; the same for all its requests.
@@ -36,7 +37,7 @@ fn client_gone() -> StatusCode {
 /// Which route a request is counted for.
 #[derive(Clone, Copy, Debug)]
 pub enum Counted {
-    /// A route of the settings, by its place among them.
+    /// A route of the table, by its place among them.
     Route(usize),
     /// No route, or not yet.
     None,
@@ -57,6 +58,8 @@ pub struct Account {
     /// 499 until there is an answer.
     status: StatusCode,
     connection: Arc<Connection>,
+    /// What the request goes by, whatever is reloaded meanwhile.
+    pub live: Arc<Live>,
     begun: Instant,
     bytes: u64,
     /// Why the answer is not whole.
@@ -77,6 +80,7 @@ impl Account {
             upstream: None,
             status: client_gone(),
             connection: Arc::clone(connection),
+            live: connection.shared().live.load_full(),
             begun: Instant::now(),
             bytes: 0,
             // A request is dropped without an answer when its client goes.
@@ -106,9 +110,7 @@ impl Account {
     }
 
     fn log(&self, took: Duration) {
-        let upstream = self
-            .upstream
-            .map_or("-", |index| self.connection.shared().upstreams[index].name.as_str());
+        let upstream = self.upstream.map_or("-", |index| self.live.upstreams[index].name.as_str());
         // Without the query, which may hold secrets.
         let path = chassis::excerpt(self.target.path());
         let negotiated = self.connection.negotiated;
@@ -137,7 +139,7 @@ impl Drop for Account {
         let shared = self.connection.shared();
         shared.metrics.in_flight.dec();
         let route = match self.counted {
-            Counted::Route(index) => &shared.routes[index],
+            Counted::Route(index) => &self.live.metrics[index],
             Counted::None => &shared.no_route,
             Counted::Metrics => &shared.metrics_route,
         };

@@ -159,6 +159,27 @@ impl Metrics {
         }
     }
 
+    /// Takes the series of a route that is gone off the page.
+    pub fn remove_route(&self, route: &str) {
+        for class in CLASSES {
+            let labels = [route, class];
+            // Only a series that is not there is an error.
+            let _: prometheus::Result<()> = self.requests.remove_label_values(&labels);
+            let _: prometheus::Result<()> = self.durations.remove_label_values(&labels);
+        }
+        for bytes in [&self.request_bytes, &self.response_bytes] {
+            let _: prometheus::Result<()> = bytes.remove_label_values(&[route]);
+        }
+    }
+
+    /// Takes the series of an upstream that is gone off the page.
+    pub fn remove_upstream(&self, upstream: &str) {
+        for counter in [&self.held_total, &self.connect_errors, &self.retries] {
+            let _: prometheus::Result<()> = counter.remove_label_values(&[upstream]);
+        }
+        let _: prometheus::Result<()> = self.replicas.remove_label_values(&[upstream]);
+    }
+
     /// The gauge of a listener: `https` or `http`.
     pub fn connections(&self, listener: &str) -> IntGauge {
         self.connections.with_label_values(&[listener])

@@ -5,3 +5,4 @@ pub mod admin;
 pub mod exposition;
 pub mod metrics;
 pub mod scrape;
+pub mod series;

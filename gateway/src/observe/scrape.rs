@@ -100,6 +100,8 @@ async fn collect(shared: &Arc<Shared>) -> prometheus::Result<String> {
     let own = TextEncoder::new().encode_to_string(&shared.registry.gather())?;
     page.add(&own, "gateway", "gateway");
     let replicas: Vec<(Arc<Upstream>, Arc<Replica>)> = shared
+        .live
+        .load()
         .upstreams
         .iter()
         .flat_map(|upstream| {

@@ -118,7 +118,8 @@ async fn serve(
         account.counted = Counted::Metrics;
         return scrape::answer(connection, &account.host, &parts).await.map(Served::Own);
     }
-    let Some((index, route)) = shared.config.routes.find(&account.host, parts.uri.path()) else {
+    let live = Arc::clone(&account.live);
+    let Some((index, route)) = live.routes.find(&account.host, parts.uri.path()) else {
         let detail = format!(
             "no route for {}{}; GATEWAY__ROUTES has one line for each",
             account.host,
@@ -128,9 +129,9 @@ async fn serve(
     };
     account.counted = Counted::Route(index);
     account.upstream = Some(route.upstream);
-    let upstream = &shared.upstreams[route.upstream];
+    let upstream = &live.upstreams[route.upstream];
     let idle = Duration::from_secs(shared.config.idle_s);
-    let upload = Upload::new(body, idle, &shared.routes[index].request_bytes);
+    let upload = Upload::new(body, idle, &live.metrics[index].request_bytes);
 
     account.client = outgoing_headers(&mut parts, connection, &upload, asked)?;
     parts.headers.insert(REQUEST_ID.clone(), account.request_id.clone());

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// Most routes in one table; a choice looks at each.
+/// Most routes in one table.
 const ROUTES_MAX: usize = 1000;
 
 /// Where one upstream is: the names (or addresses) and ports that its replicas have.
@@ -57,9 +57,45 @@ impl fmt::Display for Route {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Routes {
-    /// In the order in which they are tried.
+    /// Those with a host first, then by prefix, the longest first.
     routes: Vec<Route>,
     upstreams: Vec<Vec<Place>>,
+    hosts: BTreeMap<String, Node>,
+    any_host: Node,
+}
+
+/// Routes that begin with the same segments. A choice looks at a segment of the path at a time, so
+/// that it costs no more with a thousand routes than with ten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Node {
+    /// Index of the route whose prefix ends here.
+    route: Option<usize>,
+    below: BTreeMap<String, Self>,
+}
+
+impl Node {
+    /// The route with the longest prefix of `path`, a slash before each segment.
+    fn find(&self, path: &str) -> Option<usize> {
+        let (mut node, mut found, mut rest) = (self, self.route, path);
+        while let Some(path) = rest.strip_prefix('/') {
+            if node.below.is_empty() {
+                break;
+            }
+            let end = path.find('/').unwrap_or(path.len());
+            let Some(next) = node.below.get(&path[..end]) else { break };
+            (node, rest) = (next, &path[end..]);
+            found = node.route.or(found);
+        }
+        found
+    }
+
+    fn insert(&mut self, prefix: &str, route: usize) {
+        let mut node = self;
+        for segment in prefix.split('/').skip(1) {
+            node = node.below.entry(segment.to_owned()).or_default();
+        }
+        node.route = Some(route);
+    }
 }
 
 /// What is wrong with a table.
@@ -85,15 +121,15 @@ impl Routes {
     /// The route for `path` (the raw path of a request) on `host` (lower case, without a port).
     pub fn find(&self, host: &str, path: &str) -> Option<(usize, &Route)> {
         let path = unreserved_decoded(path);
-        self.routes.iter().enumerate().find(|(_, route)| {
-            route.host.as_deref().is_none_or(|wanted| wanted == host)
-                && path
-                    .strip_prefix(&*route.prefix)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        if !path.is_empty() && !path.starts_with('/') {
+            return None;
+        }
+        let own = self.hosts.get(host).and_then(|node| node.find(&path));
+        let index = own.or_else(|| self.any_host.find(&path))?;
+        Some((index, &self.routes[index]))
     }
 
-    /// Every route, in the order in which they are tried.
+    /// Every route: those with a host first, then by prefix, the longest first.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter()
     }
@@ -142,6 +178,13 @@ impl FromStr for Routes {
         table
             .routes
             .sort_by_key(|route| (route.host.is_none(), std::cmp::Reverse(route.prefix.len())));
+        for (index, route) in table.routes.iter().enumerate() {
+            let node = match &route.host {
+                Some(host) => table.hosts.entry(host.clone()).or_default(),
+                None => &mut table.any_host,
+            };
+            node.insert(&route.prefix, index);
+        }
         Ok(table)
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use crate::observe::metrics::UpstreamMetrics;
+use crate::observe::series::Series;
 use crate::rules::route::Place;
 
 /// How long a replica that refused a connection is left alone; then one request tries it.
@@ -81,19 +82,22 @@ pub struct Upstream {
     /// As in the settings, `dice:8080`; a label of metrics and logs.
     pub name: String,
     pub places: Vec<Place>,
-    pub metrics: UpstreamMetrics,
+    pub metrics: Arc<Series<UpstreamMetrics>>,
     replicas: watch::Sender<Replicas>,
     /// Asks for the addresses before their time.
-    pub ask: Notify,
+    pub ask: Arc<Notify>,
 }
 
 impl Upstream {
     /// An upstream at `places` whose addresses are not known yet.
-    pub fn new(places: &[Place], metrics: impl FnOnce(&str) -> UpstreamMetrics) -> Self {
+    pub fn new(
+        places: &[Place],
+        metrics: impl FnOnce(&str) -> Arc<Series<UpstreamMetrics>>,
+    ) -> Self {
         let name = places.iter().map(Place::to_string).collect::<Vec<_>>().join(",");
         let metrics = metrics(&name);
         let (replicas, _) = watch::channel(Arc::from([]));
-        Self { name, places: places.to_vec(), metrics, replicas, ask: Notify::new() }
+        Self { name, places: places.to_vec(), metrics, replicas, ask: Arc::default() }
     }
 
     /// The name of the service: the first label of its first place's host, unless that is an address.
@@ -198,7 +202,8 @@ mod tests {
         let metrics =
             crate::observe::metrics::Metrics::register(&prometheus::Registry::new()).unwrap();
         let places = [Place { name: "dice.example".to_owned(), port: 8080 }];
-        Upstream::new(&places, |name| metrics.upstream(name))
+        let book = crate::observe::series::Book::new(move |name| metrics.upstream(name), |_| ());
+        Upstream::new(&places, |name| book.open(name))
     }
 
     #[test]

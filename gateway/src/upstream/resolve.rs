@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -21,10 +22,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// answers to be restarted, and then another container may have the address.
 const BELIEF: Duration = Duration::from_secs(30);
 
-/// Keeps the replicas of `upstream` as DNS has them, until it is dropped.
-pub async fn keep(upstream: Arc<Upstream>) {
+/// Keeps the replicas of `upstream` as DNS has them, until nobody uses it any more.
+pub async fn keep(upstream: Weak<Upstream>) {
     let mut answered = Instant::now();
-    loop {
+    while let Some(upstream) = upstream.upgrade() {
         let mut addresses = Vec::new();
         let mut unsure = false;
         for place in &upstream.places {
@@ -48,10 +49,12 @@ pub async fn keep(upstream: Arc<Upstream>) {
                 log::info!("{} has {} replicas: {}", upstream.name, list.len(), list.join(" "));
             }
         }
+        let ask = Arc::clone(&upstream.ask);
+        drop(upstream);
         tokio::time::sleep(PAUSE_MIN).await;
         tokio::select! {
             () = tokio::time::sleep(PAUSE - PAUSE_MIN) => {}
-            () = upstream.ask.notified() => {}
+            () = ask.notified() => {}
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Config {
     pub answer_s: u64,
     /// Time without a byte after which a body, either way, is given up.
     pub idle_s: u64,
+    /// A file of roots (PEM) that are trusted for `https://` upstreams, beside the public ones.
+    pub upstream_root: Option<PathBuf>,
     /// How long a connection to a replica is kept unused: less than the services keep theirs.
     pub pool_idle_s: u64,
     /// How long a certificate of the private CA is valid; renewed after two thirds.
@@ -86,6 +88,7 @@ impl Default for Config {
             connect_s: 2,
             answer_s: 60,
             idle_s: 120,
+            upstream_root: None,
             pool_idle_s: 4,
             certificate_life_s: CERTIFICATE_LIFE_MAX_S,
         }

@@ -12,6 +12,9 @@ use chassis::About;
 use chassis::Fatal;
 use chassis::Stopping;
 use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem;
+use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
@@ -34,6 +37,7 @@ use crate::shared::Shared;
 use crate::shared::Thread;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve;
+use crate::upstream::stream::Connector;
 
 /// Time for connections to say goodbye once the drain is over.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -70,8 +74,9 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let (stop, stopping) = Stopping::channel();
     let (end, ending) = Stopping::channel();
     let drain = config.drain();
+    let connector = connector(&config)?;
     let places = Arc::new(Semaphore::new(config.connections_max));
-    let shared = Arc::new(Shared::new(config, registry, metrics, stopping, ending));
+    let shared = Arc::new(Shared::new(config, registry, metrics, connector, stopping, ending));
     let (alive, mut ended) = mpsc::channel(1);
     // Set before anybody is told that the gateway is ready.
     let signal = runtime.block_on(async { chassis::stop_signal() })?;
@@ -120,6 +125,22 @@ fn new_runtime() -> Result<Runtime, Fatal> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build();
     runtime.map_err(|error| Fatal::new("no runtime", error))
+}
+
+/// Connections to replicas, as the settings want them.
+fn connector(config: &Config) -> Result<Arc<Connector>, Fatal> {
+    let unread = Duration::from_secs(config.idle_s);
+    let roots = config.upstream_root.as_ref().map_or_else(
+        || Ok(Vec::new()),
+        |path| {
+            let certificates = CertificateDer::pem_file_iter(path)?;
+            certificates.collect::<Result<Vec<_>, _>>()
+        },
+    );
+    let roots: Vec<CertificateDer<'static>> = roots.map_err(|error: pem::Error| {
+        Fatal::new("upstream_root: no certificates in PEM can be read there", error)
+    })?;
+    Ok(Arc::new(Connector::new(unread, roots)))
 }
 
 fn acceptor(
@@ -203,8 +224,7 @@ impl Serving {
     ) -> Result<Self, Fatal> {
         let keep = Duration::from_secs(shared.config.pool_idle_s);
         let connect = Duration::from_secs(shared.config.connect_s);
-        let unread = Duration::from_secs(shared.config.idle_s);
-        let pool = Pool::new(keep, connect, unread);
+        let pool = Pool::new(keep, connect, Arc::clone(&shared.connector));
         let thread = Arc::new(Thread { shared: Arc::clone(shared), pool: Arc::clone(&pool) });
         let _inside = runtime.enter();
         let listener = |socket: TcpListener, name| -> Result<Listener, Fatal> {

@@ -23,6 +23,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::metrics::RouteMetrics;
 use crate::rules::forwarded::Peer;
 use crate::upstream::pool::Pool;
+use crate::upstream::stream::Connector;
 
 /// One a process.
 pub struct Shared {
@@ -35,6 +36,8 @@ pub struct Shared {
     pub no_route: RouteMetrics,
     /// For `https://DOMAIN/metrics`.
     pub metrics_route: RouteMetrics,
+    /// Makes the connections to replicas.
+    pub connector: Arc<Connector>,
     /// [`Config::requests_max`] as the gauge counts.
     pub requests_max: i64,
     /// What the certificate covers.
@@ -53,6 +56,7 @@ impl Shared {
         config: Config,
         registry: Registry,
         metrics: Metrics,
+        connector: Arc<Connector>,
         stopping: Stopping,
         ending: Stopping,
     ) -> Self {
@@ -67,6 +71,7 @@ impl Shared {
             config,
             registry,
             metrics,
+            connector,
             accepting: AtomicUsize::new(0),
             stopping,
             ending,

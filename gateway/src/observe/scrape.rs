@@ -22,7 +22,6 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prometheus::TextEncoder;
 use subtle::ConstantTimeEq;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::observe::exposition::Page;
@@ -117,8 +116,8 @@ async fn collect(shared: &Arc<Shared>) -> prometheus::Result<String> {
     let _turn = TURN.acquire().await;
     let pages: Vec<_> = stream::iter(replicas.clone())
         .map(|(upstream, replica)| async move {
-            let name = &upstream.places[0].name;
-            let page = tokio::time::timeout(REPLICA, fetch(name, &replica)).await;
+            let name = upstream.places[0].host();
+            let page = tokio::time::timeout(REPLICA, fetch(shared, name, &replica)).await;
             page.unwrap_or_else(|late| Err(late.into()))
         })
         .buffered(REPLICAS_AT_ONCE)
@@ -146,8 +145,8 @@ async fn collect(shared: &Arc<Shared>) -> prometheus::Result<String> {
     Ok(page.render())
 }
 
-async fn fetch(name: &str, replica: &Replica) -> Result<String, Error> {
-    let stream = TcpStream::connect(replica.address).await?;
+async fn fetch(shared: &Shared, name: &str, replica: &Replica) -> Result<String, Error> {
+    let stream = shared.connector.connect(&replica.address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get("/metrics")
         .header(header::HOST, name)

@@ -15,20 +15,43 @@ use serde::Deserialize;
 /// Most routes in one table.
 const ROUTES_MAX: usize = 1000;
 
-/// Where one upstream is: the names (or addresses) and ports that its replicas have.
+/// Where replicas of one upstream are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// A host name, or an IP address as text (IPv6 without brackets).
-    pub name: String,
-    /// TCP port, never 0.
-    pub port: u16,
+pub enum Place {
+    /// A name in DNS, or an address.
+    Host {
+        /// A host name, or an IP address as text (IPv6 without brackets).
+        name: String,
+        /// TCP port, never 0.
+        port: u16,
+        /// HTTPS, with a certificate for `name`.
+        tls: bool,
+    },
+    /// A socket in the file system, by its absolute path.
+    Unix(String),
+}
+
+impl Place {
+    /// The host, as a service may see it in `Host`; of a socket in the file system, `localhost`.
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Host { name, .. } => name,
+            Self::Unix(_) => "localhost",
+        }
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name.contains(':') {
-            true => write!(out, "[{}]:{}", self.name, self.port),
-            false => write!(out, "{}:{}", self.name, self.port),
+        match self {
+            Self::Host { name, port, tls } => {
+                let scheme = if *tls { "https://" } else { "" };
+                match name.contains(':') {
+                    true => write!(out, "{scheme}[{name}]:{port}"),
+                    false => write!(out, "{scheme}{name}:{port}"),
+                }
+            }
+            Self::Unix(path) => write!(out, "unix:{path}"),
         }
     }
 }
@@ -53,7 +76,8 @@ impl fmt::Display for Route {
 
 /// The routing table, and the upstreams that it names.
 ///
-/// Written as whitespace-separated `[HOST]/PREFIX=http://NAME:PORT[,NAME:PORT…]`.
+/// Written as whitespace-separated `[HOST]/PREFIX=http://NAME:PORT[,NAME:PORT…]`; in place of
+/// `http://` there may be `https://`, and in place of all that `unix:/PATH[,/PATH…]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Routes {
@@ -109,7 +133,10 @@ pub enum RouteError {
     Host(String),
     #[error("`{0}`: the prefix may hold no empty or dot segment, no query and no `%`")]
     Prefix(String),
-    #[error("`{0}`: the upstream is written http://NAME:PORT, like http://dice:8080")]
+    #[error(
+        "`{0}`: the upstream is written http://NAME:PORT, like http://dice:8080, or \
+         https://NAME:PORT or unix:/PATH"
+    )]
     Upstream(String),
     #[error("the route `{0}` is there twice")]
     Twice(String),
@@ -215,12 +242,26 @@ fn parse_from(from: &str, entry: &str) -> Result<(Option<String>, String), Route
 }
 
 fn parse_upstream(to: &str) -> Option<Vec<Place>> {
-    let authorities = to.strip_prefix("http://")?;
+    if let Some(paths) = to.strip_prefix("unix:") {
+        return paths.split(',').map(parse_socket).collect();
+    }
+    let (authorities, tls) = match to.strip_prefix("http://") {
+        Some(authorities) => (authorities, false),
+        None => (to.strip_prefix("https://")?, true),
+    };
     let authorities = authorities.strip_suffix('/').unwrap_or(authorities);
-    authorities.split(',').map(parse_place).collect()
+    authorities.split(',').map(|authority| parse_place(authority, tls)).collect()
 }
 
-fn parse_place(authority: &str) -> Option<Place> {
+/// Longest path of a socket (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+fn parse_socket(path: &str) -> Option<Place> {
+    let fits = path.starts_with('/') && !path.ends_with('/') && path.len() <= SOCKET_PATH_BYTES_MAX;
+    (fits && !path.contains(char::is_control)).then(|| Place::Unix(path.to_owned()))
+}
+
+fn parse_place(authority: &str, tls: bool) -> Option<Place> {
     let (name, port) = authority.rsplit_once(':')?;
     let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
     let name = match name.strip_prefix('[') {
@@ -233,7 +274,7 @@ fn parse_place(authority: &str) -> Option<Place> {
             (!name.is_empty() && name.chars().all(fits)).then(|| name.to_ascii_lowercase())?
         }
     };
-    Some(Place { name, port })
+    Some(Place::Host { name, port, tls })
 }
 
 /// `path` with percent-encoded unreserved characters (RFC 3986 §2.3) decoded, all else untouched.
@@ -273,7 +314,7 @@ mod tests {
 
     fn upstream<'a>(table: &'a Routes, host: &str, path: &str) -> Option<&'a str> {
         let (_, route) = table.find(host, path)?;
-        Some(&table.upstreams()[route.upstream][0].name)
+        Some(table.upstreams()[route.upstream][0].host())
     }
 
     #[test]
@@ -337,11 +378,24 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_may_speak_tls_or_be_a_socket_in_the_file_system() {
+        let table = table("/a=https://Say.example:443 /b=unix:/run/a.sock,/run/b.sock");
+        let host = |tls| Place::Host { name: "say.example".to_owned(), port: 443, tls };
+        assert_eq!(table.upstreams()[0], [host(true)]);
+        assert_eq!(table.upstreams()[0][0].to_string(), "https://say.example:443");
+        let sockets: Vec<String> = table.upstreams()[1].iter().map(Place::to_string).collect();
+        assert_eq!(sockets, ["unix:/run/a.sock", "unix:/run/b.sock"]);
+    }
+
+    #[test]
     fn a_bad_route_is_refused_with_the_reason() {
         for (text, word) in [
             ("/dice", "written"),
             ("dice=http://a:1", "written"),
-            ("/dice=https://a:1", "upstream"),
+            ("/dice=https://a", "upstream"),
+            ("/dice=unix:a", "upstream"),
+            ("/dice=unix:/a/", "upstream"),
+            ("/dice=unix:/a,", "upstream"),
             ("/dice=http://a", "upstream"),
             ("/dice=http://a:0", "upstream"),
             ("/dice=http://a:99999", "upstream"),

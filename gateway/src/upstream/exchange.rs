@@ -17,6 +17,7 @@ use crate::relay::body::Upload;
 use crate::rules::policy;
 use crate::shared::Thread;
 use crate::upstream::hold;
+use crate::upstream::hold::Missed;
 use crate::upstream::pool::Lease;
 use crate::upstream::replica::Upstream;
 
@@ -65,7 +66,7 @@ pub async fn exchange(
     let mut headers = Some(headers);
     for tries in 1.. {
         let mut lease =
-            hold::lease(thread, upstream).await.map_err(|_| none_live(upstream.service()))?;
+            hold::lease(thread, upstream).await.map_err(|missed| no_lease(upstream, &missed))?;
         let mut request = Request::new(upload.clone());
         *request.method_mut() = method.clone();
         *request.uri_mut() = target.clone();
@@ -102,7 +103,7 @@ pub async fn exchange(
                 });
             }
         }
-        thread.pool.forget(lease.address);
+        thread.pool.forget(&lease.address);
         upstream.metrics.retries.inc();
         upstream.ask.notify_one();
     }
@@ -135,6 +136,18 @@ async fn attempt(
                 }
                 before = now;
             }
+        }
+    }
+}
+
+fn no_lease(upstream: &Upstream, missed: &Missed) -> Failure {
+    let service = upstream.service();
+    match missed {
+        Missed::NoneLive => none_live(service),
+        Missed::Distrusted(error) => {
+            log::error!("{}: {error}; `upstream_root` names roots to trust", upstream.name);
+            let detail = format!("{service} has a certificate that the gateway does not trust");
+            Failure::new(StatusCode::BAD_GATEWAY, detail)
         }
     }
 }

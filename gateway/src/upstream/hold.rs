@@ -1,6 +1,5 @@
 //! Finds a request a connection to a live replica, and lets it wait a bounded time for one.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +7,29 @@ use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use crate::shared::Thread;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::Lease;
 use crate::upstream::replica;
 use crate::upstream::replica::DOUBT;
 use crate::upstream::replica::Upstream;
+use crate::upstream::stream;
 
-/// No replica was live for as long as a request may wait.
+/// Why there is no connection.
 #[derive(Debug)]
-pub struct NoneLive;
+pub enum Missed {
+    /// No replica was live for as long as a request may wait.
+    NoneLive,
+    /// A replica has a certificate that is not believed; waiting would not help.
+    Distrusted(rustls::Error),
+}
 
 /// A connection to one of the live replicas of `upstream`: a used one where there is one.
 ///
 /// # Errors
 ///
-/// [`NoneLive`] after the time that a request may wait.
-pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, NoneLive> {
-    let mut tried: Vec<SocketAddr> = Vec::new();
+/// [`Missed::NoneLive`] after the time that a request may wait.
+pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, Missed> {
+    let mut tried: Vec<Endpoint> = Vec::new();
     // Made when there is nothing to do but to wait, before looking once more: no change is missed.
     let mut waiting = None;
     loop {
@@ -44,7 +50,10 @@ pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, N
                     upstream.metrics.connect_errors.inc();
                     replica.doubt(replica::now_ms());
                     upstream.ask.notify_one();
-                    tried.push(replica.address);
+                    if let Some(error) = stream::distrusted(&error) {
+                        return Err(Missed::Distrusted(error.clone()));
+                    }
+                    tried.push(replica.address.clone());
                 }
             }
             continue;
@@ -64,7 +73,7 @@ pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, N
             _ = changes.changed() => {}
             // A replica in doubt may be tried: one of those who wait will.
             () = tokio::time::sleep(DOUBT), if !upstream.replicas().is_empty() => {}
-            () = tokio::time::sleep_until(*deadline) => return Err(NoneLive),
+            () = tokio::time::sleep_until(*deadline) => return Err(Missed::NoneLive),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The side of the services: which replicas there are, and connections to them.
 
+pub mod endpoint;
 pub mod exchange;
 pub mod hold;
 pub mod pool;
 pub mod replica;
 pub mod resolve;
+pub mod stream;

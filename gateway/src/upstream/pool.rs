@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -13,14 +12,13 @@ use std::time::Instant;
 use hyper::client::conn::http1;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use crate::edge::listen;
 use crate::relay::body::Upload;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::replica::Load;
 use crate::upstream::replica::Replica;
+use crate::upstream::stream::Connector;
 
 /// Unused connections kept per replica and thread.
 const IDLE_MAX: usize = 64;
@@ -32,14 +30,12 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one thread.
-#[derive(Debug)]
 pub struct Pool {
-    idle: Mutex<HashMap<SocketAddr, Vec<Idle>>>,
+    idle: Mutex<HashMap<Endpoint, Vec<Idle>>>,
     /// How long a connection is kept unused.
     keep: Duration,
     connect: Duration,
-    /// How long a replica may leave unread what was sent to it.
-    unread: Duration,
+    connector: Arc<Connector>,
 }
 
 #[derive(Debug)]
@@ -50,10 +46,9 @@ struct Idle {
 }
 
 /// A connection that one request has for itself.
-#[derive(Debug)]
 pub struct Lease {
     pub sender: SendRequest<Upload>,
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// True when it served a request before, and so may have been closed meanwhile.
     pub reused: bool,
     task: Task,
@@ -83,10 +78,9 @@ impl Drop for Task {
 }
 
 impl Pool {
-    /// An empty pool that keeps connections for `keep` and waits `connect` for new ones. One whose
-    /// replica reads nothing for `unread` is given up.
-    pub fn new(keep: Duration, connect: Duration, unread: Duration) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), keep, connect, unread })
+    /// An empty pool that keeps connections for `keep` and waits `connect` for new ones.
+    pub fn new(keep: Duration, connect: Duration, connector: Arc<Connector>) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::default(), keep, connect, connector })
     }
 
     /// An unused connection to `replica`, the last one given back.
@@ -108,14 +102,8 @@ impl Pool {
     ///
     /// What the kernel said, or `TimedOut`.
     pub async fn connect(self: &Arc<Self>, replica: &Arc<Replica>) -> io::Result<Lease> {
-        let connect = TcpStream::connect(replica.address);
+        let connect = self.connector.connect(&replica.address);
         let stream = tokio::time::timeout(self.connect, connect).await??;
-        stream.set_nodelay(true)?;
-        // A tunnel may be silent for long; one to a replica that is gone must end.
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(&listen::keepalive())?;
-        // Also ends one to a replica that has stopped reading (RFC 5482).
-        socket.set_tcp_user_timeout(Some(self.unread))?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(READ_BYTES_MAX)
             .max_headers(256)
@@ -132,8 +120,8 @@ impl Pool {
     }
 
     /// Drops the unused connections to `address`: one of them turned out to be dead.
-    pub fn forget(&self, address: SocketAddr) {
-        self.lock().remove(&address);
+    pub fn forget(&self, address: &Endpoint) {
+        self.lock().remove(address);
     }
 
     /// Drops what was unused for too long, again and again.
@@ -156,10 +144,10 @@ impl Pool {
         reused: bool,
     ) -> Lease {
         let (pool, load) = (Arc::clone(self), replica.load());
-        Lease { sender, address: replica.address, reused, task, pool, load }
+        Lease { sender, address: replica.address.clone(), reused, task, pool, load }
     }
 
-    fn keep(&self, address: SocketAddr, sender: SendRequest<Upload>, task: Task) {
+    fn keep(&self, address: Endpoint, sender: SendRequest<Upload>, task: Task) {
         let mut idle = self.lock();
         let list = idle.entry(address).or_default();
         if list.len() < IDLE_MAX {
@@ -168,7 +156,7 @@ impl Pool {
     }
 
     /// Sections under this lock are short and never await.
-    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Vec<Idle>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Endpoint, Vec<Idle>>> {
         self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -199,5 +187,11 @@ impl Lease {
     pub fn into_load(self) -> Load {
         self.task.leave();
         self.load
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "a connection to {}", self.address)
     }
 }

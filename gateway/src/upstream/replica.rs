@@ -1,6 +1,5 @@
 //! The replicas of an upstream: which there are, which is least loaded, which is in doubt.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use crate::observe::metrics::UpstreamMetrics;
 use crate::observe::series::Series;
 use crate::rules::route::Place;
+use crate::upstream::endpoint::Endpoint;
 
 /// How long a replica that refused a connection is left alone; then one request tries it.
 pub const DOUBT: Duration = Duration::from_millis(DOUBT_MS);
@@ -22,7 +22,7 @@ const DOUBT_MS: u64 = 250;
 /// One address of an upstream.
 #[derive(Debug)]
 pub struct Replica {
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// Requests and tunnels that it serves for us, on all threads.
     load: AtomicUsize,
     /// Milliseconds after the process's start until which it is left alone; 0 when it is well.
@@ -30,7 +30,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    fn new(address: SocketAddr) -> Self {
+    fn new(address: Endpoint) -> Self {
         Self { address, load: AtomicUsize::new(0), doubt_until_ms: AtomicU64::new(0) }
     }
 
@@ -100,9 +100,14 @@ impl Upstream {
         Self { name, places: places.to_vec(), metrics, replicas, ask: Arc::default() }
     }
 
-    /// The name of the service: the first label of its first place's host, unless that is an address.
+    /// The name of the service: the first label of its first place's host, unless that is an
+    /// address; or the path of its socket.
     pub fn service(&self) -> &str {
-        let name = &self.places[0].name;
+        let place = &self.places[0];
+        if let Place::Unix(path) = place {
+            return path;
+        }
+        let name = place.host();
         match name.parse::<std::net::IpAddr>() {
             Ok(_) => name,
             Err(_) => name.split('.').next().unwrap_or(name),
@@ -115,7 +120,7 @@ impl Upstream {
     }
 
     /// One of the replicas, see [`choose`].
-    pub fn choose(&self, tried: &[SocketAddr]) -> Option<Arc<Replica>> {
+    pub fn choose(&self, tried: &[Endpoint]) -> Option<Arc<Replica>> {
         choose(&self.replicas.borrow(), tried, now_ms(), |most| rand::random_range(0..most))
     }
 
@@ -131,14 +136,14 @@ impl Upstream {
 
     /// Takes over the addresses that DNS gave. Replicas that stay keep their state. True when
     /// something changed.
-    pub fn update(&self, addresses: &[SocketAddr]) -> bool {
+    pub fn update(&self, addresses: &[Endpoint]) -> bool {
         let changed = self.replicas.send_if_modified(|replicas| {
             let same = replicas.len() == addresses.len()
                 && addresses.iter().all(|a| replicas.iter().any(|r| r.address == *a));
             if !same {
-                let known = |address: &SocketAddr| {
+                let known = |address: &Endpoint| {
                     let old = replicas.iter().find(|replica| replica.address == *address);
-                    old.cloned().unwrap_or_else(|| Arc::new(Replica::new(*address)))
+                    old.cloned().unwrap_or_else(|| Arc::new(Replica::new(address.clone())))
                 };
                 *replicas = addresses.iter().map(known).collect();
             }
@@ -153,7 +158,7 @@ impl Upstream {
 /// 2001) among those that may be asked and were not yet `tried`. `draw(n)` is below `n`.
 fn choose(
     replicas: &[Arc<Replica>],
-    tried: &[SocketAddr],
+    tried: &[Endpoint],
     now_ms: u64,
     mut draw: impl FnMut(usize) -> usize,
 ) -> Option<Arc<Replica>> {
@@ -194,14 +199,19 @@ mod tests {
 
     use super::*;
 
+    fn endpoint(n: u16) -> Endpoint {
+        Endpoint::Tcp(([127, 0, 0, 1], n + 1).into())
+    }
+
     fn replicas(count: u16) -> Vec<Arc<Replica>> {
-        (0..count).map(|n| Arc::new(Replica::new(([127, 0, 0, 1], n + 1).into()))).collect()
+        (0..count).map(|n| Arc::new(Replica::new(endpoint(n)))).collect()
     }
 
     fn upstream() -> Upstream {
         let metrics =
             crate::observe::metrics::Metrics::register(&prometheus::Registry::new()).unwrap();
-        let places = [Place { name: "dice.example".to_owned(), port: 8080 }];
+        let name = "dice.example".to_owned();
+        let places = [Place::Host { name, port: 8080, tls: false }];
         let book = crate::observe::series::Book::new(move |name| metrics.upstream(name), |_| ());
         Upstream::new(&places, |name| book.open(name))
     }
@@ -223,7 +233,8 @@ mod tests {
         let mut counts = [0; 3];
         for _ in 0..300 {
             let chosen = choose(&replicas, &[], 1, |n| rand::random_range(0..n)).unwrap();
-            counts[usize::from(chosen.address.port()) - 1] += 1;
+            let at = replicas.iter().position(|replica| replica.address == chosen.address);
+            counts[at.unwrap()] += 1;
             loads.push(chosen.load());
         }
         assert!(counts.iter().all(|count| (80..120).contains(count)), "{counts:?}");
@@ -248,10 +259,10 @@ mod tests {
     fn replicas_that_stay_keep_their_load() {
         let upstream = upstream();
         assert_eq!(upstream.service(), "dice");
-        let [a, b, c]: [SocketAddr; 3] = [1, 2, 3].map(|n| ([127, 0, 0, n], 80).into());
-        assert!(upstream.update(&[a, b]));
+        let [a, b, c] = [1, 2, 3].map(endpoint);
+        assert!(upstream.update(&[a.clone(), b.clone()]));
         let _load = upstream.replicas()[1].load();
-        assert!(!upstream.update(&[b, a]));
+        assert!(!upstream.update(&[b.clone(), a]));
         assert!(upstream.update(&[b, c]));
         let loads: Vec<usize> =
             upstream.replicas().iter().map(|r| r.load.load(Ordering::Relaxed)).collect();
@@ -266,8 +277,8 @@ mod tests {
             draws in prop::collection::vec(any::<prop::sample::Index>(), 20),
         ) {
             let replicas = replicas(count);
-            let tried: Vec<SocketAddr> =
-                tried.iter().map(|n| ([127, 0, 0, 1], n + 1).into()).collect();
+            let tried: Vec<Endpoint> =
+                tried.iter().copied().map(endpoint).collect();
             let mut draws = draws.iter().cycle();
             let chosen =
                 choose(&replicas, &tried, 1, |n| draws.next().expect("endless").index(n));

@@ -4,12 +4,14 @@
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::rules::route::Place;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::replica::Upstream;
 
 /// Between two questions, counted from the answer.
@@ -45,7 +47,7 @@ pub async fn keep(upstream: Weak<Upstream>) {
             addresses.sort_unstable();
             addresses.dedup();
             if upstream.update(&addresses) {
-                let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+                let list: Vec<String> = addresses.iter().map(Endpoint::to_string).collect();
                 log::info!("{} has {} replicas: {}", upstream.name, list.len(), list.join(" "));
             }
         }
@@ -59,12 +61,20 @@ pub async fn keep(upstream: Weak<Upstream>) {
     }
 }
 
-async fn look_up(place: &Place) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = place.name.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, place.port)]);
+async fn look_up(place: &Place) -> io::Result<Vec<Endpoint>> {
+    let (name, port, tls) = match place {
+        Place::Host { name, port, tls } => (name, *port, tls),
+        Place::Unix(path) => return Ok(vec![Endpoint::Unix(Path::new(path).into())]),
+    };
+    let endpoint = |address| match tls {
+        false => Endpoint::Tcp(address),
+        true => Endpoint::Tls(address, name.as_str().into()),
+    };
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(vec![endpoint(SocketAddr::new(address, port))]);
     }
-    let found = tokio::net::lookup_host((question(&place.name), place.port)).await?;
-    Ok(found.collect())
+    let found = tokio::net::lookup_host((question(name), port)).await?;
+    Ok(found.map(endpoint).collect())
 }
 
 /// The name as DNS is asked. A single label gets the dot that makes it absolute: otherwise, while
@@ -100,7 +110,9 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn an_address_needs_no_dns() {
-        let place = Place { name: "::1".to_owned(), port: 80 };
-        assert_eq!(look_up(&place).await.unwrap(), ["[::1]:80".parse().unwrap()]);
+        let place = |tls| Place::Host { name: "::1".to_owned(), port: 80, tls };
+        let address = "[::1]:80".parse().unwrap();
+        assert_eq!(look_up(&place(false)).await.unwrap(), [Endpoint::Tcp(address)]);
+        assert_eq!(look_up(&place(true)).await.unwrap(), [Endpoint::Tls(address, "::1".into())]);
     }
 }

@@ -11,3 +11,4 @@ mod scrape;
 mod streams;
 mod support;
 mod tunnels;
+mod upstreams;

@@ -31,6 +31,7 @@ use crate::edge::listen::Listener;
 use crate::edge::tls;
 use crate::edge::tls::Certificates;
 use crate::observe::metrics::Metrics;
+use crate::observe::negotiated::Protocol;
 use crate::shared::Accepting;
 use crate::shared::Alive;
 use crate::shared::Shared;
@@ -227,17 +228,18 @@ impl Serving {
         let pool = Pool::new(keep, connect, Arc::clone(&shared.connector));
         let thread = Arc::new(Thread { shared: Arc::clone(shared), pool: Arc::clone(&pool) });
         let _inside = runtime.enter();
-        let listener = |socket: TcpListener, name| -> Result<Listener, Fatal> {
+        let listener = |socket: TcpListener, protocol| -> Result<Listener, Fatal> {
             Ok(Listener {
                 socket: tokio::net::TcpListener::from_std(socket)?,
                 thread: Arc::clone(&thread),
                 places: Arc::clone(places),
-                gauge: shared.metrics.connections(name),
+                gauge: shared.metrics.connections(protocol),
                 alive: alive.clone(),
                 accepting: Accepting::new(shared),
             })
         };
-        let (https, http) = (listener(sockets.0, "https")?, listener(sockets.1, "http")?);
+        let (https, http) =
+            (listener(sockets.0, Protocol::Handshake)?, listener(sockets.1, Protocol::Plain)?);
         Ok(Self { https, http, acceptor, shared: Arc::clone(shared), pool })
     }
 

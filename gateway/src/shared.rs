@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use chassis::Stopping;
+use prometheus::IntGauge;
 use prometheus::Registry;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
@@ -18,9 +19,9 @@ use crate::edge::screen::Screen;
 use crate::edge::unread::Unread;
 use crate::live::Books;
 use crate::live::Live;
-use crate::observe::account::Negotiated;
+use crate::observe::counts::RouteMetrics;
 use crate::observe::metrics::Metrics;
-use crate::observe::metrics::RouteMetrics;
+use crate::observe::negotiated::Negotiated;
 use crate::rules::forwarded::Peer;
 use crate::upstream::pool::Pool;
 use crate::upstream::stream::Connector;
@@ -149,16 +150,25 @@ impl Connection {
 
 /// A place among the connections that may be open, and the count of them.
 pub struct Open {
-    gauge: prometheus::IntGauge,
+    gauge: IntGauge,
     _permit: OwnedSemaphorePermit,
     _alive: Alive,
 }
 
 impl Open {
     /// Takes the place.
-    pub fn new(gauge: &prometheus::IntGauge, permit: OwnedSemaphorePermit, alive: Alive) -> Self {
+    pub fn new(gauge: &IntGauge, permit: OwnedSemaphorePermit, alive: Alive) -> Self {
         gauge.inc();
         Self { gauge: gauge.clone(), _permit: permit, _alive: alive }
+    }
+}
+
+impl Open {
+    /// Counts it with those of `gauge` from now on.
+    pub fn becomes(&mut self, gauge: IntGauge) {
+        gauge.inc();
+        self.gauge.dec();
+        self.gauge = gauge;
     }
 }
 

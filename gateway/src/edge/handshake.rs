@@ -7,17 +7,15 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use rustls::ProtocolVersion;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::edge::http1;
 use crate::edge::http2;
 use crate::edge::listen;
 use crate::edge::screen::Screen;
 use crate::edge::screened::Screened;
-use crate::observe::account::Negotiated;
+use crate::observe::negotiated::Negotiated;
 use crate::rules::forwarded::Peer;
 use crate::shared::Connection;
 use crate::shared::Open;
@@ -28,7 +26,7 @@ pub async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     thread: Arc<Thread>,
-    open: Open,
+    mut open: Open,
     tls: TlsAcceptor,
 ) {
     let shared = Arc::clone(&thread.shared);
@@ -56,8 +54,9 @@ pub async fn serve(
             return;
         }
     };
-    let negotiated = negotiated(&stream);
-    shared.metrics.handshake(negotiated.tls, negotiated.alpn);
+    let negotiated = Negotiated::of(stream.get_ref().1);
+    shared.metrics.handshake(negotiated);
+    open.becomes(shared.metrics.connections(negotiated.protocol()));
     let peer = Peer::new(address, &config.trusted_proxies);
     let http2 = negotiated.alpn == "h2";
     let screen = (!http2).then(|| Arc::new(Mutex::new(Screen::default())));
@@ -77,20 +76,5 @@ pub async fn serve(
     };
     if let Err(error) = ended {
         log::debug!("{address}: {error}");
-    }
-}
-
-fn negotiated(stream: &TlsStream<TcpStream>) -> Negotiated {
-    let (_, session) = stream.get_ref();
-    Negotiated {
-        tls: match session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "1.2",
-            _ => "1.3",
-        },
-        alpn: match session.alpn_protocol() {
-            Some(b"h2") => "h2",
-            Some(_) => "http/1.1",
-            None => "none",
-        },
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use crate::observe::counts::RouteMetrics;
+use crate::observe::counts::UpstreamMetrics;
 use crate::observe::metrics::Metrics;
-use crate::observe::metrics::RouteMetrics;
-use crate::observe::metrics::UpstreamMetrics;
 use crate::observe::series::Book;
 use crate::observe::series::Series;
 use crate::rules::route::Place;

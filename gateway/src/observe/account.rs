@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -14,16 +15,9 @@ use http::Uri;
 use crate::edge::unread::Unread;
 use crate::edge::unread::Watch;
 use crate::live::Live;
+use crate::observe::counts::RouteMetrics;
+use crate::observe::trip::Trip;
 use crate::shared::Connection;
-
-/// How a connection was negotiated; the same for all its requests.
-#[derive(Clone, Copy, Debug)]
-pub struct Negotiated {
-    /// `1.2` or `1.3`.
-    pub tls: &'static str,
-    /// `h2`, `http/1.1` or `none`.
-    pub alpn: &'static str,
-}
 
 /// What is said of an answer that nobody was there to take, whole or in part.
 pub const CLIENT_GONE: &str = "the client went away";
@@ -52,16 +46,21 @@ pub struct Account {
     pub host: String,
     pub target: Uri,
     pub client: IpAddr,
-    pub counted: Counted,
+    counted: Counted,
     /// By its place among the upstreams, once it was chosen.
     pub upstream: Option<usize>,
+    /// What became of it on the way there.
+    pub trip: Trip,
+    /// Bytes of the request's body, if it has one.
+    pub received: Option<Arc<AtomicU64>>,
     /// 499 until there is an answer.
     status: StatusCode,
     connection: Arc<Connection>,
     /// What the request goes by, whatever is reloaded meanwhile.
     pub live: Arc<Live>,
     begun: Instant,
-    bytes: u64,
+    /// Bytes of the answer's body.
+    sent: u64,
     /// Why the answer is not whole.
     broken: Option<String>,
 }
@@ -69,7 +68,9 @@ pub struct Account {
 impl Account {
     /// Opens the record of a request on `connection`.
     pub fn open(connection: &Arc<Connection>, method: Method, target: Uri) -> Self {
-        connection.shared().metrics.in_flight.inc();
+        let shared = connection.shared();
+        shared.metrics.in_flight.inc();
+        shared.no_route.in_flight.inc();
         Self {
             request_id: HeaderValue::from_static("-"),
             method,
@@ -78,13 +79,31 @@ impl Account {
             client: connection.peer.address,
             counted: Counted::None,
             upstream: None,
+            trip: Trip::default(),
+            received: None,
             status: client_gone(),
             connection: Arc::clone(connection),
             live: connection.shared().live.load_full(),
             begun: Instant::now(),
-            bytes: 0,
+            sent: 0,
             // A request is dropped without an answer when its client goes.
             broken: Some(CLIENT_GONE.to_owned()),
+        }
+    }
+
+    /// It is counted for this route.
+    pub fn count_for(&mut self, counted: Counted) {
+        self.route().in_flight.dec();
+        self.counted = counted;
+        self.route().in_flight.inc();
+    }
+
+    fn route(&self) -> &RouteMetrics {
+        let shared = self.connection.shared();
+        match self.counted {
+            Counted::Route(index) => &self.live.metrics[index],
+            Counted::None => &shared.no_route,
+            Counted::Metrics => &shared.metrics_route,
         }
     }
 
@@ -101,7 +120,7 @@ impl Account {
 
     /// Bytes of the body were handed to the client's connection.
     pub fn sent(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
+        self.sent += bytes as u64;
     }
 
     /// The answer broke off.
@@ -121,7 +140,7 @@ impl Account {
             host = self.host.as_str(),
             path:% = path,
             status = self.status.as_u16(),
-            bytes = self.bytes,
+            bytes = self.sent,
             ms = (took.as_secs_f64() * 10_000.0).round() / 10.0,
             client:% = self.client,
             upstream = upstream,
@@ -138,12 +157,9 @@ impl Drop for Account {
         let took = self.begun.elapsed();
         let shared = self.connection.shared();
         shared.metrics.in_flight.dec();
-        let route = match self.counted {
-            Counted::Route(index) => &self.live.metrics[index],
-            Counted::None => &shared.no_route,
-            Counted::Metrics => &shared.metrics_route,
-        };
-        route.count(self.status, took, self.bytes);
+        let route = self.route();
+        route.in_flight.dec();
+        route.count(self.status, took, self.sent);
         if log::log_enabled!(target: "access", log::Level::Info) {
             self.log(took);
         }

@@ -2,7 +2,10 @@
 
 pub mod account;
 pub mod admin;
+pub mod counts;
 pub mod exposition;
 pub mod metrics;
+pub mod negotiated;
 pub mod scrape;
 pub mod series;
+pub mod trip;

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -77,6 +79,8 @@ struct Source {
     body: Inbound,
     patience: Patience,
     bytes: IntCounter,
+    /// The same of this body alone.
+    received: Arc<AtomicU64>,
     progress: Progress,
 }
 
@@ -111,13 +115,19 @@ impl Upload {
             return Self(None);
         }
         let progress = Progress::default();
-        let source = Source { body, patience: Patience::new(idle), bytes: bytes.clone(), progress };
+        let (bytes, received) = (bytes.clone(), Arc::default());
+        let source = Source { body, patience: Patience::new(idle), bytes, received, progress };
         Self(Some(Arc::new(Mutex::new(source))))
     }
 
     /// True when there is no body.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// The count of its bytes, which outlives it; `None` when there is no body.
+    pub fn received(&self) -> Option<Arc<AtomicU64>> {
+        self.0.as_ref().map(|source| Arc::clone(&lock(source).received))
     }
 
     /// How far it is.
@@ -158,6 +168,7 @@ impl Body for Upload {
                 source.progress.ended = source.body.is_end_stream();
                 if let Some(data) = frame.data_ref() {
                     source.bytes.inc_by(data.remaining() as u64);
+                    source.received.fetch_add(data.remaining() as u64, Ordering::Relaxed);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -64,6 +64,7 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
     };
     let served = served.unwrap_or_else(|failure| {
         if let Failure::Refused(refusal) = &failure {
+            shared.metrics.refused(refusal.reason());
             log::debug!("refused a request of {}: {refusal}", connection.peer.address);
         }
         Served::Own(failure.response(accept.as_ref(), http1))
@@ -115,7 +116,7 @@ async fn serve(
     directed(connection, &account.host)?;
     let asked = hop::remove(&mut parts.headers);
     if policy::is_internal(parts.uri.path()) {
-        account.counted = Counted::Metrics;
+        account.count_for(Counted::Metrics);
         return scrape::answer(connection, &account.host, &parts).await.map(Served::Own);
     }
     let live = Arc::clone(&account.live);
@@ -127,11 +128,12 @@ async fn serve(
         );
         return Err(Failure::new(StatusCode::NOT_FOUND, detail));
     };
-    account.counted = Counted::Route(index);
+    account.count_for(Counted::Route(index));
     account.upstream = Some(route.upstream);
     let upstream = &live.upstreams[route.upstream];
     let idle = Duration::from_secs(shared.config.idle_s);
     let upload = Upload::new(body, idle, &live.metrics[index].request_bytes);
+    account.received = upload.received();
 
     account.client = outgoing_headers(&mut parts, connection, &upload, asked)?;
     parts.headers.insert(REQUEST_ID.clone(), account.request_id.clone());
@@ -143,7 +145,8 @@ async fn serve(
     }
     let target = parts.uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, upload };
-    let (response, lease) = exchange::exchange(&connection.thread, upstream, outgoing).await?;
+    let (response, lease) =
+        exchange::exchange(&connection.thread, upstream, outgoing, &mut account.trip).await?;
 
     let (mut head, body) = response.into_parts();
     answer_framing(&head.headers)?;

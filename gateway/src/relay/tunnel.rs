@@ -47,8 +47,9 @@ impl Tunnel {
             Err(_) => return account.broke("the upgrade was not finished in time"),
         };
         let _open = Count::new(&shared.metrics.tunnels);
-        let down = AtomicU64::new(0);
-        let relay = relay(client, upstream, &down);
+        let (up, down) = (Arc::<AtomicU64>::default(), AtomicU64::new(0));
+        account.received = Some(Arc::clone(&up));
+        let relay = relay(client, upstream, &up, &down);
         tokio::select! {
             result = relay => {
                 if let Err(error) = result {
@@ -61,16 +62,16 @@ impl Tunnel {
     }
 }
 
-/// Copies both ways; `down` counts the bytes towards the client.
+/// Copies both ways; `up` and `down` count the bytes from and towards the client.
 async fn relay(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
+    up: &AtomicU64,
     down: &AtomicU64,
 ) -> io::Result<()> {
     let (client_read, client_write) = tokio::io::split(client);
     let (upstream_read, upstream_write) = tokio::io::split(upstream);
-    let up = AtomicU64::new(0);
-    let upward = copy(client_read, upstream_write, &up);
+    let upward = copy(client_read, upstream_write, up);
     let downward = copy(upstream_read, client_write, down);
     tokio::pin!(upward, downward);
     // A side that broke ends both at once; one that only ended leaves the other its time.
@@ -131,7 +132,7 @@ mod tests {
     async fn bytes_go_both_ways_until_both_have_ended() {
         let (mut client, client_far) = duplex(64);
         let (mut service, service_far) = duplex(64);
-        let down = AtomicU64::new(0);
+        let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
         let talk = async move {
             client.write_all(b"ping").await.unwrap();
             let mut buffer = [0; 4];
@@ -148,9 +149,9 @@ mod tests {
             service.read_to_end(&mut heard).await.unwrap();
             assert_eq!(heard, b"last");
         };
-        let (relayed, ()) = tokio::join!(relay(client_far, service_far, &down), talk);
+        let (relayed, ()) = tokio::join!(relay(client_far, service_far, &up, &down), talk);
         relayed.unwrap();
-        assert_eq!(down.into_inner(), 5);
+        assert_eq!((up.into_inner(), down.into_inner()), (8, 5));
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
@@ -158,8 +159,9 @@ mod tests {
         let (client, client_far) = duplex(64);
         let (service, service_far) = duplex(64);
         drop(service);
-        let down = AtomicU64::new(0);
-        let ended = tokio::time::timeout(LINGER * 2, relay(client_far, service_far, &down)).await;
+        let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+        let relay = relay(client_far, service_far, &up, &down);
+        let ended = tokio::time::timeout(LINGER * 2, relay).await;
         assert!(ended.is_ok());
         drop(client);
     }

@@ -40,6 +40,26 @@ pub enum Refusal {
     Unframed,
 }
 
+impl Refusal {
+    /// As metrics name it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::HostCount => "host_count",
+            Self::HostForm => "host_form",
+            Self::HostDisagrees => "host_disagrees",
+            Self::Target => "target",
+            Self::DotSegment => "dot_segment",
+            Self::Character => "character",
+            Self::TwoFramings => "two_framings",
+            Self::ContentLength => "content_length",
+            Self::TransferEncoding => "transfer_encoding",
+            Self::UpgradeBody => "upgrade_body",
+            Self::BareLineFeed => "bare_line_feed",
+            Self::Unframed => "unframed",
+        }
+    }
+}
+
 /// The host that a request is for, lower case, without a port and without a dot at its end.
 ///
 /// The absolute form of a target (and `:authority` of HTTP/2) must agree with `Host` where both

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use http::HeaderMap;
 use http::Method;
@@ -11,6 +12,7 @@ use http::StatusCode;
 use http::Uri;
 use hyper::body::Incoming;
 
+use crate::observe::trip::Trip;
 use crate::relay::answer::Failure;
 use crate::relay::body::Fault;
 use crate::relay::body::Upload;
@@ -59,21 +61,26 @@ pub async fn exchange(
     thread: &Thread,
     upstream: &Arc<Upstream>,
     outgoing: Outgoing,
+    trip: &mut Trip,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     let Outgoing { method, target, headers, upload } = outgoing;
     let idempotent = policy::is_idempotent(&method);
     let limit = Duration::from_secs(thread.shared.config.answer_s);
     let mut headers = Some(headers);
     for tries in 1.. {
-        let mut lease =
-            hold::lease(thread, upstream).await.map_err(|missed| no_lease(upstream, &missed))?;
+        let lease = hold::lease(thread, upstream, trip).await;
+        let mut lease = lease.map_err(|missed| no_lease(upstream, &missed))?;
         let mut request = Request::new(upload.clone());
         *request.method_mut() = method.clone();
         *request.uri_mut() = target.clone();
         let again = idempotent && lease.reused && tries < TRIES_MAX;
         let sent = if again { headers.clone() } else { headers.take() };
         *request.headers_mut() = sent.unwrap_or_default();
-        match attempt(&mut lease, request, &upload, limit).await {
+        trip.tries = tries;
+        let begun = Instant::now();
+        let answered = attempt(&mut lease, request, &upload, limit).await;
+        trip.first_byte += begun.elapsed();
+        match answered {
             Ok(response) => return Ok((response, lease)),
             Err(Broken::Unsent(request)) if tries < TRIES_MAX => {
                 headers = Some(request.into_parts().0.headers);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use crate::observe::trip::Trip;
 use crate::shared::Thread;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::Lease;
@@ -28,15 +29,25 @@ pub enum Missed {
 /// # Errors
 ///
 /// [`Missed::NoneLive`] after the time that a request may wait.
-pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, Missed> {
+pub async fn lease(
+    thread: &Thread,
+    upstream: &Arc<Upstream>,
+    trip: &mut Trip,
+) -> Result<Lease, Missed> {
     let mut tried: Vec<Endpoint> = Vec::new();
     // Made when there is nothing to do but to wait, before looking once more: no change is missed.
     let mut waiting = None;
     loop {
         if let Some(replica) = upstream.choose(&tried) {
+            trip.replica = Some(Arc::clone(&replica));
             let lease = match thread.pool.reuse(&replica) {
                 Some(lease) => Ok(lease),
-                None => thread.pool.connect(&replica).await,
+                None => {
+                    let begun = Instant::now();
+                    let made = thread.pool.connect(&replica).await;
+                    trip.connect += begun.elapsed();
+                    made
+                }
             };
             match lease {
                 Ok(lease) => {
@@ -68,12 +79,17 @@ pub async fn lease(thread: &Thread, upstream: &Arc<Upstream>) -> Result<Lease, M
             waiting = Some((upstream.watch(), deadline, Held::new(&shared.metrics.held)));
             continue;
         };
-        tokio::select! {
+        let begun = Instant::now();
+        let over = tokio::select! {
             // New addresses, or a replica in doubt is well again.
-            _ = changes.changed() => {}
+            _ = changes.changed() => false,
             // A replica in doubt may be tried: one of those who wait will.
-            () = tokio::time::sleep(DOUBT), if !upstream.replicas().is_empty() => {}
-            () = tokio::time::sleep_until(*deadline) => return Err(Missed::NoneLive),
+            () = tokio::time::sleep(DOUBT), if !upstream.replicas().is_empty() => false,
+            () = tokio::time::sleep_until(*deadline) => true,
+        };
+        trip.held += begun.elapsed();
+        if over {
+            return Err(Missed::NoneLive);
         }
     }
 }

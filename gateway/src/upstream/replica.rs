@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
-use crate::observe::metrics::UpstreamMetrics;
+use crate::observe::counts::UpstreamMetrics;
 use crate::observe::series::Series;
 use crate::rules::route::Place;
 use crate::upstream::endpoint::Endpoint;

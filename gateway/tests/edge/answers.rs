@@ -103,7 +103,8 @@ fn http2_becomes_http1_with_one_host_and_one_cookie() {
     assert_eq!(seen.field("content-length"), Some("4"));
     assert_eq!(seen.field("te"), Some("trailers"));
     assert_eq!(seen.field("x-forwarded-for"), Some("127.0.0.1"));
-    let name = r#"gateway_tls_handshakes_total{alpn="h2",version="1.3"}"#;
+    let name =
+        r#"gateway_tls_handshakes_total{alpn="h2",key_exchange="X25519MLKEM768",version="1.3"}"#;
     assert_eq!(gateway.metric(name), Some(1.0));
 }
 

@@ -30,7 +30,8 @@ fn the_token_opens_the_metrics_of_every_replica() {
         format!("thrown_total{{service=\"127.0.0.1\",instance=\"{}\"}} 1", one.address),
         format!("thrown_total{{service=\"127.0.0.1\",instance=\"{}\"}} 2", two.address),
         "gateway_scrape_success{service=\"127.0.0.1\",instance=\"127.0.0.1:1\"} 0".to_owned(),
-        "gateway_requests_in_flight{service=\"gateway\",instance=\"gateway\"} 1".to_owned(),
+        "gateway_requests_in_flight{service=\"gateway\",instance=\"gateway\",route=\"metrics\"} 1"
+            .to_owned(),
     ] {
         assert!(page.text().lines().any(|found| found == line), "{line}\n{}", page.text());
     }

@@ -50,13 +50,24 @@ impl Gateway {
         self.certs.join("ca/root.crt")
     }
 
-    /// The value of one metric of the gateway, with its labels as written on the page.
+    /// The value of one metric of the gateway: the sum over the series that have (at least) the
+    /// labels in `name`, each written as on the page.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let page = harness::get(&format!("http://{}/metrics", self.admin), &[]);
-        let line = page.text().lines().find_map(|line| {
-            line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')).map(str::to_owned)
+        let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
+        let labels = labels.strip_suffix('}').unwrap();
+        let wanted =
+            || labels.split("\",").map(|l| l.trim_end_matches('"')).filter(|l| !l.is_empty());
+        let values = page.text().lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = match rest.strip_prefix('{') {
+                Some(labels) => labels.rsplit_once("} ")?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
+            let has = |label: &str| format!(",{labels}").contains(&format!(",{label}\""));
+            wanted().all(has).then(|| value.parse::<f64>().unwrap())
         });
-        line.map(|value| value.parse().unwrap())
+        values.reduce(|sum, value| sum + value)
     }
 
     /// The most memory that the process ever had, in bytes.

@@ -2,10 +2,10 @@
 //!
 //! A binary is three lines: `chassis::run(chassis::about!(), start)`, where `start` takes the
 //! process's own [`Settings`]. Around it, the chassis reads the command line and the settings
-//! ([`run()`]), writes logs (macros of [`log`], in three formats), says when it is ready
-//! ([`ready`]), counts ([`registry()`]) and words its errors ([`Problem`], [`Fatal`]). With the
-//! feature `server`, [`Server`] is the actix-web server that the services run on; the gateway,
-//! which has its own, leaves the feature out.
+//! ([`run()`]; [`run_with`] has further subcommands), writes logs (macros of [`log`], in three
+//! formats), says when it is ready ([`ready`]), counts ([`registry()`]) and words its errors
+//! ([`Problem`], [`Fatal`]). With the feature `server`, [`Server`] is the actix-web server that the
+//! services run on; the gateway, which has its own, leaves the feature out.
 #![warn(unreachable_pub)]
 
 mod bind;
@@ -31,8 +31,11 @@ pub use id::random_id;
 pub use problem::Problem;
 pub use registry::registry;
 pub use run::About;
+pub use run::Command;
+pub use run::print;
 pub use run::ready;
 pub use run::run;
+pub use run::run_with;
 #[cfg(feature = "server")]
 pub use server::Server;
 pub use settings::Settings;

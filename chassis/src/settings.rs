@@ -26,6 +26,15 @@ pub trait Settings: DeserializeOwned {
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
+
+    /// What follows from the settings, for the subcommand `check` to show: whole lines.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with something that the settings name, a file say.
+    fn report(&self) -> Result<String, Fatal> {
+        Ok(String::new())
+    }
 }
 
 /// Reads the settings of process `name`: environment `<NAME>__<KEY>` (nested keys with `__`),

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chassis::Fatal;
 use serde::Deserialize;
 
+use crate::certs::sites;
+use crate::certs::sites::given::GivenSites;
 use crate::rules::forwarded::Trusted;
 use crate::rules::route::Routes;
 
@@ -27,6 +30,13 @@ pub struct Config {
     pub certs: PathBuf,
     /// `[HOST]/PREFIX=http://NAME:PORT`, whitespace separated.
     pub routes: Routes,
+    /// Sites whose certificates are files that somebody else keeps.
+    pub sites: GivenSites,
+    /// Whom a public CA may write to. With this or a directory, public names get their certificates
+    /// by ACME.
+    pub acme_email: String,
+    /// The URL of a CA's ACME directory; empty: Let's Encrypt, when there is an address to write to.
+    pub acme_directory: String,
     /// The port of HTTPS as clients see it; redirects name it.
     pub public_https_port: u16,
     /// Who knows this may read `https://DOMAIN/metrics`; empty: nobody.
@@ -75,6 +85,9 @@ impl Default for Config {
             admin: any(9000),
             certs: "/certs".into(),
             routes: Routes::default(),
+            sites: GivenSites::default(),
+            acme_email: String::new(),
+            acme_directory: String::new(),
             public_https_port: 443,
             metrics_token: Secret::default(),
             trusted_proxies: Trusted::default(),
@@ -123,7 +136,12 @@ impl chassis::Settings for Config {
                 return Err(format!("{key}: {value} is not from {least} to {most}"));
             }
         }
-        Ok(())
+        sites::configured(self).map(drop)
+    }
+
+    fn report(&self) -> Result<String, Fatal> {
+        let sites = sites::configured(self).map_err(Fatal::settings)?;
+        Ok(sites.iter().map(|site| format!("{site}\n")).collect())
     }
 }
 
@@ -134,6 +152,11 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         }
+    }
+
+    /// Whether public names get certificates by ACME.
+    pub fn acme_is_configured(&self) -> bool {
+        !self.acme_email.trim().is_empty() || !self.acme_directory.trim().is_empty()
     }
 
     /// [`Self::drain_s`] as a duration.

@@ -13,7 +13,14 @@ mod wire;
 
 use std::process::ExitCode;
 
+use chassis::Command;
+
+use crate::config::Config;
+
+/// The subcommands that only the gateway has.
+const COMMANDS: &[Command<Config>] = &[];
+
 fn main() -> ExitCode {
     let about = chassis::about!();
-    chassis::run(about, move |config| serve::serve(&about, config))
+    chassis::run_with(about, move |config| serve::serve(&about, config), COMMANDS)
 }

@@ -20,11 +20,14 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certs::board::Source;
 use crate::certs::ca::Leaf;
 use crate::certs::ca::Pems;
 use crate::certs::keeper::Keeper;
 use crate::certs::keeper::Moment;
 use crate::certs::keeper::Opened;
+use crate::certs::sites;
+use crate::certs::source::Outlet;
 use crate::config::Config;
 use crate::edge::admin;
 use crate::edge::listen::Listener;
@@ -67,9 +70,10 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let keeper = Arc::new(Keeper::new(&config, Arc::clone(&provider)));
     let opened = keeper.open(Moment::Start)?;
-    let certificates = Arc::new(Certificates::default());
-    publish(&keeper, &opened.leaf, &certificates, &metrics);
-    let acceptor = acceptor(provider, Arc::clone(&certificates))?;
+    let outlet = Outlet::new(metrics.clone());
+    outlet.board.list(&sites::configured(&config).map_err(Fatal::settings)?);
+    publish(&keeper, &opened.leaf, &outlet);
+    let acceptor = acceptor(provider, Arc::clone(&outlet.certificates))?;
 
     let runtime = new_runtime()?;
     let (stop, stopping) = Stopping::channel();
@@ -77,7 +81,8 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let drain = config.drain();
     let connector = connector(&config)?;
     let places = Arc::new(Semaphore::new(config.connections_max));
-    let shared = Arc::new(Shared::new(config, registry, metrics, connector, stopping, ending));
+    let shared = Shared::new(config, registry, metrics, outlet, connector, stopping, ending);
+    let shared = Arc::new(shared);
     let (alive, mut ended) = mpsc::channel(1);
     // Set before anybody is told that the gateway is ready.
     let signal = runtime.block_on(async { chassis::stop_signal() })?;
@@ -95,7 +100,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
         tokio::spawn(admin::serve(admin, Arc::clone(&shared)));
-        tokio::spawn(renew(keeper, opened, certificates, Arc::clone(&shared)));
+        tokio::spawn(renew(keeper, opened, Arc::clone(&shared)));
         let (https, http, admin) = addresses;
         chassis::ready(&format!("https://{https} http://{http} http://{admin}"));
         log::info!("serving on https://{https} with {threads} threads");
@@ -152,19 +157,13 @@ fn acceptor(
     Ok(TlsAcceptor::from(Arc::new(config.map_err(|error| Fatal::new("TLS", error))?)))
 }
 
-fn publish(keeper: &Keeper, leaf: &Leaf, certificates: &Certificates, metrics: &Metrics) {
+fn publish(keeper: &Keeper, leaf: &Leaf, outlet: &Outlet) {
     let (site, names) = keeper.site();
-    certificates.serve(names, &leaf.certified);
-    metrics.certificate(site, leaf.not_after);
+    outlet.publish(site, names, Source::Internal, leaf);
 }
 
 /// Gets the next leaf when it is time, again and again; and writes one that is not on disk yet.
-async fn renew(
-    keeper: Arc<Keeper>,
-    mut opened: Opened,
-    certificates: Arc<Certificates>,
-    shared: Arc<Shared>,
-) {
+async fn renew(keeper: Arc<Keeper>, mut opened: Opened, shared: Arc<Shared>) {
     loop {
         let wait = Keeper::until_renewal(&opened.leaf);
         if !wait.is_zero() {
@@ -180,7 +179,7 @@ async fn renew(
         match next.unwrap_or_else(|error| Err(Fatal::new("certs", error))) {
             Ok(next) => {
                 opened = next;
-                publish(&keeper, &opened.leaf, &certificates, &shared.metrics);
+                publish(&keeper, &opened.leaf, &shared.outlet);
             }
             Err(error) => {
                 let not_after = opened.leaf.not_after;

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 
 use crate::certs::ca;
+use crate::certs::source::Outlet;
 use crate::config::Config;
 use crate::edge::screen::Screen;
 use crate::edge::unread::Unread;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What new requests go by; those that run keep what they began with.
     pub live: ArcSwap<Live>,
+    /// Where certificates are handed over.
+    pub outlet: Outlet,
     /// For requests that have no route.
     pub no_route: RouteMetrics,
     /// For `https://DOMAIN/metrics`.
@@ -57,6 +60,7 @@ impl Shared {
         config: Config,
         registry: Registry,
         metrics: Metrics,
+        outlet: Outlet,
         connector: Arc<Connector>,
         stopping: Stopping,
         ending: Stopping,
@@ -73,6 +77,7 @@ impl Shared {
             registry,
             metrics,
             connector,
+            outlet,
             accepting: AtomicUsize::new(0),
             stopping,
             ending,

@@ -1,0 +1,174 @@
+//! Sites whose certificate is in files that somebody else keeps, as settings write them.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+
+use crate::certs::sites::public;
+use crate::config::Domain;
+
+/// Most sites in one list, and names of one: a plan compares each with each.
+const SITES_MAX: usize = 200;
+const NAMES_MAX: usize = 100;
+
+/// One site: a table `[[site]]` of a TOML file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Raw")]
+pub struct GivenSite {
+    /// In lower case, at least one; `*.` may lead a name.
+    pub names: Vec<String>,
+    /// The certificate, then those between it and the root, in PEM.
+    pub chain: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    names: Vec<String>,
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+impl TryFrom<Raw> for GivenSite {
+    type Error = String;
+
+    fn try_from(Raw { names, chain, key }: Raw) -> Result<Self, String> {
+        if names.is_empty() || names.len() > NAMES_MAX {
+            return Err(format!("a site has from 1 to {NAMES_MAX} names"));
+        }
+        if chain.as_os_str().is_empty() || key.as_os_str().is_empty() {
+            return Err("a site has the paths of its `chain` and of its `key`".to_owned());
+        }
+        let names = names.into_iter().map(name).collect::<Result<_, _>>()?;
+        Ok(Self { names, chain, key })
+    }
+}
+
+fn name(text: String) -> Result<String, String> {
+    let (star, rest) = match text.strip_prefix("*.") {
+        Some(rest) => ("*.", rest),
+        None => ("", text.as_str()),
+    };
+    let domain = Domain::try_from(rest.to_owned())?;
+    if !star.is_empty() && public::address(domain.as_str()).is_some() {
+        return Err(format!("`{text}`: an address has no wildcard"));
+    }
+    Ok(format!("{star}{}", domain.as_str()))
+}
+
+/// Given sites: a list of tables, or a text of whitespace-separated `NAME[,NAME…]=CHAIN,KEY`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GivenSites(Vec<GivenSite>);
+
+impl GivenSites {
+    /// In the order in which they are written.
+    pub fn as_slice(&self) -> &[GivenSite] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for GivenSites {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let site = |entry: &str| -> Result<GivenSite, String> {
+            let form = || {
+                format!(
+                    "`{entry}`: a site is written NAME[,NAME…]=CHAIN,KEY, the paths of PEM files"
+                )
+            };
+            let (names, files) = entry.split_once('=').ok_or_else(form)?;
+            let (chain, key) = files.split_once(',').ok_or_else(form)?;
+            let names = names.split(',').map(str::to_owned).collect();
+            Raw { names, chain: chain.into(), key: key.into() }.try_into()
+        };
+        let sites: Vec<GivenSite> = text.split_whitespace().map(site).collect::<Result<_, _>>()?;
+        bounded(sites)
+    }
+}
+
+fn bounded(sites: Vec<GivenSite>) -> Result<GivenSites, String> {
+    match sites.len() <= SITES_MAX {
+        true => Ok(GivenSites(sites)),
+        false => Err(format!("at most {SITES_MAX} sites")),
+    }
+}
+
+impl<'de> Deserialize<'de> for GivenSites {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextOrTables)
+    }
+}
+
+struct TextOrTables;
+
+impl<'de> Visitor<'de> for TextOrTables {
+    type Value = GivenSites;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("NAME[,NAME…]=CHAIN,KEY, or tables with `names`, `chain` and `key`")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<GivenSites, E> {
+        text.to_owned().try_into().map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<GivenSites, A::Error> {
+        let mut sites = Vec::new();
+        while let Some(site) = tables.next_element()? {
+            sites.push(site);
+        }
+        bounded(sites).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Settings {
+        sites: GivenSites,
+    }
+
+    fn read(toml: &str) -> Result<GivenSites, String> {
+        toml::from_str::<Settings>(toml).map(|s| s.sites).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_text_and_a_table_say_the_same() {
+        let text = read("sites = 'Farm.net,*.farm.net=/c.pem,/k.pem'").unwrap();
+        let tables =
+            "[[sites]]\nnames = ['farm.net', '*.farm.net']\nchain = '/c.pem'\nkey = '/k.pem'";
+        assert_eq!(read(tables).unwrap(), text);
+        assert_eq!(text.as_slice()[0].names, ["farm.net", "*.farm.net"]);
+        assert_eq!(read("sites = ''").unwrap(), GivenSites::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        for (toml, word) in [
+            ("sites = 'farm.net'", "is written"),
+            ("sites = 'farm.net=/c'", "is written"),
+            ("sites = '=/c,/k'", "not a domain name"),
+            ("sites = 'a/b=/c,/k'", "not a domain name"),
+            ("sites = '*.*.net=/c,/k'", "not a domain name"),
+            ("sites = '*.192.0.2.1=/c,/k'", "no wildcard"),
+            ("sites = 'farm.net=,/k'", "paths"),
+            ("sites = 1", "NAME"),
+            ("[[sites]]\nnames = []\nchain = 'c'\nkey = 'k'", "from 1"),
+            ("[[sites]]\nnames = ['a.net']\nchain = 'c'", "key"),
+            ("[[sites]]\nnames = ['a.net']\nchain = 'c'\nkey = 'k'\nmode = 'x'", "mode"),
+        ] {
+            let error = read(toml).unwrap_err();
+            assert!(error.contains(word), "{toml}: {error}");
+        }
+    }
+}

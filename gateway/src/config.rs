@@ -11,7 +11,9 @@ use serde::Deserialize;
 
 use crate::certs::sites;
 use crate::certs::sites::given::GivenSites;
+use crate::rules::addresses;
 use crate::rules::forwarded::Trusted;
+use crate::rules::rate::Least;
 use crate::rules::route::Routes;
 
 /// Settings; times are whole seconds.
@@ -43,6 +45,9 @@ pub struct Config {
     pub metrics_token: Secret,
     /// Addresses and CIDRs of proxies in front, whose forwarding fields are believed.
     pub trusted_proxies: Trusted,
+    /// Addresses and CIDRs of load balancers in front that say whose connection they pass on, in
+    /// a PROXY protocol header. Each of their connections must begin with one.
+    pub proxy_protocol_from: Trusted,
     /// Time for what runs to finish after SIGTERM.
     pub drain_s: u64,
     /// How long a request waits for a replica when none is live.
@@ -51,6 +56,8 @@ pub struct Config {
     pub threads: usize,
     /// Most connections of clients at once; more wait in the kernel.
     pub connections_max: usize,
+    /// Most of them from one client; see [`Self::connections_of`] for what is so when it is unset.
+    pub connections_per_address_max: Option<usize>,
     /// Most requests (and tunnels) at once; more are answered 503. One whose answer is left unread
     /// holds about 150 kB.
     pub requests_max: usize,
@@ -66,6 +73,9 @@ pub struct Config {
     pub idle_s: u64,
     /// A file of roots (PEM) that are trusted for `https://` upstreams, beside the public ones.
     pub upstream_root: Option<PathBuf>,
+    /// What a client has to move of a body, either way, on average; 0 asks for nothing but that
+    /// `idle_s` holds.
+    pub body_bytes_per_s_min: u64,
     /// How long a connection to a replica is kept unused: less than the services keep theirs.
     pub pool_idle_s: u64,
     /// How long a certificate of the private CA is valid; renewed after two thirds.
@@ -91,10 +101,12 @@ impl Default for Config {
             public_https_port: 443,
             metrics_token: Secret::default(),
             trusted_proxies: Trusted::default(),
+            proxy_protocol_from: Trusted::default(),
             drain_s: 8,
             hold_s: 10,
             threads: 0,
             connections_max: 2048,
+            connections_per_address_max: None,
             requests_max: 1024,
             handshake_s: 10,
             header_s: 30,
@@ -102,6 +114,7 @@ impl Default for Config {
             answer_s: 60,
             idle_s: 120,
             upstream_root: None,
+            body_bytes_per_s_min: 240,
             pool_idle_s: 4,
             certificate_life_s: CERTIFICATE_LIFE_MAX_S,
         }
@@ -119,6 +132,12 @@ impl chassis::Settings for Config {
         }
         for (key, value, least, most) in [
             ("connections_max", self.connections_max as u64, 1, 1_000_000),
+            (
+                "connections_per_address_max",
+                self.connections_per_address_max.unwrap_or(1) as u64,
+                1,
+                1_000_000,
+            ),
             ("requests_max", self.requests_max as u64, 1, 1_000_000),
             ("threads", self.threads as u64, 0, 1024),
             ("drain_s", self.drain_s, 0, 3600),
@@ -128,6 +147,7 @@ impl chassis::Settings for Config {
             ("connect_s", self.connect_s, 1, 3600),
             ("answer_s", self.answer_s, 1, 86_400),
             ("idle_s", self.idle_s, 1, 86_400),
+            ("body_bytes_per_s_min", self.body_bytes_per_s_min, 0, 1_000_000),
             ("pool_idle_s", self.pool_idle_s, 0, 3600),
             ("public_https_port", u64::from(self.public_https_port), 1, 65_535),
             ("certificate_life_s", self.certificate_life_s, 3, CERTIFICATE_LIFE_MAX_S),
@@ -157,6 +177,29 @@ impl Config {
     /// Whether public names get certificates by ACME.
     pub fn acme_is_configured(&self) -> bool {
         !self.acme_email.trim().is_empty() || !self.acme_directory.trim().is_empty()
+    }
+
+    /// How many connections the client at `address` may have.
+    ///
+    /// Without a setting, a quarter of all for an address of the internet, and no limit for private
+    /// ones: Docker's proxy, or a NAT, may stand between us and everybody there is. Proxies that we
+    /// were told of speak for many and never have a limit.
+    pub fn connections_of(&self, address: IpAddr) -> usize {
+        let address = address.to_canonical();
+        if self.trusted_proxies.contains(address) || self.proxy_protocol_from.contains(address) {
+            return usize::MAX;
+        }
+        match self.connections_per_address_max {
+            Some(most) => most,
+            None if addresses::is_private(address) => usize::MAX,
+            None => (self.connections_max / 4).max(1),
+        }
+    }
+
+    /// The least that a client has to move of a body.
+    pub fn least(&self) -> Least {
+        let patience = Duration::from_secs(self.idle_s);
+        Least { bytes_per_s: self.body_bytes_per_s_min, patience }
     }
 
     /// [`Self::drain_s`] as a duration.
@@ -244,6 +287,35 @@ mod tests {
         assert!(config.check().unwrap_err().starts_with("certificate_life_s:"));
         let config = Config { header_s: 0, ..routed() };
         assert!(config.check().unwrap_err().starts_with("header_s:"));
+    }
+
+    #[test]
+    fn only_who_is_known_to_speak_for_many_has_no_limit() {
+        let config = Config {
+            trusted_proxies: "192.0.2.1".parse().unwrap(),
+            proxy_protocol_from: "198.51.100.0/24".parse().unwrap(),
+            ..routed()
+        };
+        let of = |config: &Config, address: &str| config.connections_of(address.parse().unwrap());
+        for (address, expected) in [
+            ("203.0.113.1", 512),
+            ("2001:db8::1", 512),
+            ("172.18.0.1", usize::MAX),
+            ("::ffff:172.18.0.1", usize::MAX),
+            ("192.0.2.1", usize::MAX),
+            ("198.51.100.7", usize::MAX),
+        ] {
+            assert_eq!(of(&config, address), expected, "{address}");
+        }
+        let config = Config { connections_per_address_max: Some(10), ..config };
+        for (address, expected) in [
+            ("203.0.113.1", 10),
+            ("172.18.0.1", 10),
+            ("192.0.2.1", usize::MAX),
+            ("198.51.100.7", usize::MAX),
+        ] {
+            assert_eq!(of(&config, address), expected, "{address}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::live::Live;
 use crate::observe::counts::RouteMetrics;
 use crate::observe::metrics::Metrics;
 use crate::observe::negotiated::Negotiated;
+use crate::rules::addresses::Addresses;
+use crate::rules::addresses::Entered;
 use crate::rules::forwarded::Peer;
 use crate::upstream::pool::Pool;
 use crate::upstream::stream::Connector;
@@ -46,6 +48,8 @@ pub struct Shared {
     pub requests_max: i64,
     /// What the certificate covers.
     pub names: Vec<String>,
+    /// Connections by client.
+    pub addresses: Arc<Addresses>,
     /// Listeners that take connections.
     pub accepting: AtomicUsize,
     /// SIGTERM came: nothing new, and what runs may end.
@@ -78,6 +82,7 @@ impl Shared {
             metrics,
             connector,
             outlet,
+            addresses: Arc::default(),
             accepting: AtomicUsize::new(0),
             stopping,
             ending,
@@ -156,6 +161,8 @@ impl Connection {
 /// A place among the connections that may be open, and the count of them.
 pub struct Open {
     gauge: IntGauge,
+    /// Its client's, once that is known.
+    pub entered: Option<Entered>,
     _permit: OwnedSemaphorePermit,
     _alive: Alive,
 }
@@ -164,7 +171,7 @@ impl Open {
     /// Takes the place.
     pub fn new(gauge: &IntGauge, permit: OwnedSemaphorePermit, alive: Alive) -> Self {
         gauge.inc();
-        Self { gauge: gauge.clone(), _permit: permit, _alive: alive }
+        Self { gauge: gauge.clone(), entered: None, _permit: permit, _alive: alive }
     }
 }
 

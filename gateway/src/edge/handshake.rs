@@ -1,40 +1,28 @@
 //! A connection to the HTTPS port: the TLS handshake, and then the protocol that it chose.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use crate::edge::arrive::Arrival;
+use crate::edge::arrive::Client;
 use crate::edge::http1;
 use crate::edge::http2;
-use crate::edge::listen;
 use crate::edge::screen::Screen;
 use crate::edge::screened::Screened;
 use crate::observe::negotiated::Negotiated;
 use crate::rules::forwarded::Peer;
 use crate::shared::Connection;
-use crate::shared::Open;
-use crate::shared::Thread;
 
 /// Serves one connection until it ends.
-pub async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
-    thread: Arc<Thread>,
-    mut open: Open,
-    tls: TlsAcceptor,
-) {
+pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
+    let Some(Client { stream, address, thread, mut open }) = arrival.client().await else { return };
     let shared = Arc::clone(&thread.shared);
     let config = &shared.config;
-    if let Err(error) = listen::tune(&stream, Duration::from_secs(config.idle_s)) {
-        log::debug!("{address}: {error}");
-        return;
-    }
     let limit = Duration::from_secs(config.handshake_s);
     let stream = match tokio::time::timeout(limit, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,

@@ -1,7 +1,6 @@
 //! Listening sockets: connections taken from the kernel, tuned, and each given a task.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use crate::edge::arrive;
+use crate::edge::arrive::Arrival;
 use crate::edge::handshake;
 use crate::edge::plain;
 use crate::shared::Accepting;
@@ -42,21 +43,21 @@ pub struct Listener {
 impl Listener {
     /// Serves HTTPS until the process stops.
     pub async fn https(self, tls: TlsAcceptor) {
-        self.accept(|stream, address, thread, open| {
-            tokio::spawn(handshake::serve(stream, address, thread, open, tls.clone()));
+        self.accept(|arrival| {
+            tokio::spawn(handshake::serve(arrival, tls.clone()));
         })
         .await;
     }
 
     /// Serves the redirects of plain HTTP until the process stops.
     pub async fn http(self) {
-        self.accept(|stream, _, thread, open| {
-            tokio::spawn(plain::serve(stream, thread, open));
+        self.accept(|arrival| {
+            tokio::spawn(plain::serve(arrival));
         })
         .await;
     }
 
-    async fn accept(self, spawn: impl Fn(TcpStream, SocketAddr, Arc<Thread>, Open)) {
+    async fn accept(self, spawn: impl Fn(Arrival)) {
         let _accepting = self.accepting;
         let stopping = self.thread.shared.stopping.clone();
         let mut stopped = pin!(stopping.wait());
@@ -73,6 +74,8 @@ impl Listener {
                     continue;
                 }
             };
+            // Before it gets a place: who has too many takes nobody else's.
+            let Some(entrance) = arrive::enter(&self.thread.shared, address) else { continue };
             let place = tokio::select! {
                 () = &mut stopped => return,
                 place = Arc::clone(&self.places).acquire_owned() => place,
@@ -80,7 +83,8 @@ impl Listener {
             // Never closed, so there is always a place in the end.
             let Ok(place) = place else { return };
             let open = Open::new(&self.gauge, place, self.alive.clone());
-            spawn(stream, address, Arc::clone(&self.thread), open);
+            let thread = Arc::clone(&self.thread);
+            spawn(Arrival { stream, address, entrance, thread, open });
         }
     }
 }

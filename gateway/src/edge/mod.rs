@@ -1,6 +1,7 @@
 //! The side of the clients: connections taken, shaken hands with, and served.
 
 pub mod admin;
+pub mod arrive;
 pub mod handshake;
 pub mod http1;
 pub mod http2;

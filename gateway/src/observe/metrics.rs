@@ -224,7 +224,6 @@ impl Metrics {
     }
 
     /// Counts a connection that was closed before anything was read of it.
-    #[expect(dead_code, reason = "for the limits on connections, which come next")]
     pub fn connection_refused(&self, reason: &'static str) {
         self.connections_refused.with_label_values(&[reason]).inc();
     }

@@ -11,6 +11,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Buf;
 use bytes::Bytes;
@@ -28,6 +29,8 @@ use crate::relay::inbound::Inbound;
 use crate::relay::inbound::InboundError;
 use crate::rules::forwarded;
 use crate::rules::hop;
+use crate::rules::rate::Least;
+use crate::rules::rate::Pace;
 use crate::upstream::pool::Lease;
 
 /// Why a body ended early.
@@ -35,6 +38,8 @@ use crate::upstream::pool::Lease;
 pub enum BodyError {
     #[error("no byte came for {} s", .0.as_secs())]
     Idle(Duration),
+    #[error("it came at less than {0} bytes/s for too long")]
+    Slow(u64),
     /// An upstream's answer.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
@@ -46,26 +51,38 @@ pub enum BodyError {
 /// Runs while nothing comes, and only then costs a timer.
 #[derive(Debug)]
 struct Patience {
-    limit: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
+    least: Least,
+    pace: Pace,
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Patience {
-    fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None }
+    fn new(least: Least) -> Self {
+        Self { least, pace: Pace::new(least), waiting: None }
+    }
+
+    /// With silence, however slowly it comes.
+    fn idle(limit: Duration) -> Self {
+        Self::new(Least { bytes_per_s: 0, patience: limit })
     }
 
     /// Something came.
-    fn renew(&mut self) {
-        self.sleep = None;
+    fn renew(&mut self, bytes: usize) {
+        let waited = self.waiting.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+        self.pace.moved(bytes, waited);
     }
 
     /// Nothing came; ready when that has been so for too long.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
-        let limit = self.limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let left = self.pace.left();
+        let begin = || (Instant::now(), Box::pin(tokio::time::sleep(left)));
+        let (_, sleep) = self.waiting.get_or_insert_with(begin);
         ready!(sleep.as_mut().poll(context));
-        Poll::Ready(BodyError::Idle(limit))
+        let silent = left >= self.least.patience;
+        Poll::Ready(match silent {
+            true => BodyError::Idle(left),
+            false => BodyError::Slow(self.least.bytes_per_s),
+        })
     }
 }
 
@@ -102,7 +119,7 @@ pub struct Progress {
 /// How a client's body failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It stopped sending.
+    /// It stopped sending, or as good as.
     Idle,
     /// It broke off, or its framing was wrong.
     Broken,
@@ -110,13 +127,13 @@ pub enum Fault {
 
 impl Upload {
     /// The body of a request; empty ones cost nothing.
-    pub fn new(body: Inbound, idle: Duration, bytes: &IntCounter) -> Self {
+    pub fn new(body: Inbound, least: Least, bytes: &IntCounter) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
         let progress = Progress::default();
         let (bytes, received) = (bytes.clone(), Arc::default());
-        let source = Source { body, patience: Patience::new(idle), bytes, received, progress };
+        let source = Source { body, patience: Patience::new(least), bytes, received, progress };
         Self(Some(Arc::new(Mutex::new(source))))
     }
 
@@ -156,7 +173,7 @@ impl Body for Upload {
         let source = &mut *lock(source);
         match Pin::new(&mut source.body).poll_frame(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
-                source.patience.renew();
+                source.patience.renew(frame.data_ref().map_or(0, Bytes::len));
                 if let Some(trailers) = frame.trailers_mut() {
                     // Some services take them for fields of the head.
                     hop::remove(trailers);
@@ -244,7 +261,7 @@ impl Download {
         {
             lease.give_back();
         }
-        let relayed = Relayed { body, patience: Patience::new(idle), lease };
+        let relayed = Relayed { body, patience: Patience::idle(idle), lease };
         let watch = account.watch();
         let content = Content::Relayed(Box::new(relayed));
         Self { content, account: Some(account), watch }
@@ -264,7 +281,7 @@ impl Relayed {
             }
             Poll::Ready(frame) => frame,
         };
-        self.patience.renew();
+        self.patience.renew(0);
         match &frame {
             Some(Err(_)) => self.lease = None,
             None | Some(Ok(_)) => {

@@ -131,8 +131,8 @@ async fn serve(
     account.count_for(Counted::Route(index));
     account.upstream = Some(route.upstream);
     let upstream = &live.upstreams[route.upstream];
-    let idle = Duration::from_secs(shared.config.idle_s);
-    let upload = Upload::new(body, idle, &live.metrics[index].request_bytes);
+    let least = shared.config.least();
+    let upload = Upload::new(body, least, &live.metrics[index].request_bytes);
     account.received = upload.received();
 
     account.client = outgoing_headers(&mut parts, connection, &upload, asked)?;

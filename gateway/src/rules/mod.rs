@@ -1,6 +1,9 @@
 //! What a request must be, and what is changed in it: pure, tested by examples and properties.
 
+pub mod addresses;
 pub mod forwarded;
 pub mod hop;
 pub mod policy;
+pub mod proxied;
+pub mod rate;
 pub mod route;

@@ -4,6 +4,7 @@
 
 mod answers;
 mod certificates;
+mod clients;
 mod drain;
 mod framing;
 mod replicas;

@@ -227,7 +227,11 @@ fn a_client_that_goes_away_is_counted_as_its_own_fault_and_leaves_nothing() {
 #[test]
 fn a_slow_body_is_no_idle_one() {
     let upstream = Upstream::echo();
-    let settings = [("GATEWAY__IDLE_S", "2"), ("GATEWAY__ANSWER_S", "2")];
+    let settings = [
+        ("GATEWAY__IDLE_S", "2"),
+        ("GATEWAY__ANSWER_S", "2"),
+        ("GATEWAY__BODY_BYTES_PER_S_MIN", "1"),
+    ];
     let gateway = Gateway::start(&upstream.route(), &settings);
     let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n";

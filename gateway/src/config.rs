@@ -43,6 +43,12 @@ pub struct Config {
     pub public_https_port: u16,
     /// Who knows this may read `https://DOMAIN/metrics`; empty: nobody.
     pub metrics_token: Secret,
+    /// One line a request on stdout.
+    pub access_log: bool,
+    /// The lines hold the query, which may hold secrets.
+    pub log_queries: bool,
+    /// The lines hold the `User-Agent`.
+    pub log_user_agents: bool,
     /// Addresses and CIDRs of proxies in front, whose forwarding fields are believed.
     pub trusted_proxies: Trusted,
     /// Addresses and CIDRs of load balancers in front that say whose connection they pass on, in
@@ -100,6 +106,9 @@ impl Default for Config {
             acme_directory: String::new(),
             public_https_port: 443,
             metrics_token: Secret::default(),
+            access_log: true,
+            log_queries: false,
+            log_user_agents: false,
             trusted_proxies: Trusted::default(),
             proxy_protocol_from: Trusted::default(),
             drain_s: 8,

@@ -33,6 +33,7 @@ use crate::edge::admin;
 use crate::edge::listen::Listener;
 use crate::edge::tls;
 use crate::edge::tls::Certificates;
+use crate::observe::access::writer::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::negotiated::Protocol;
 use crate::shared::Accepting;
@@ -88,13 +89,14 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let signal = runtime.block_on(async { chassis::stop_signal() })?;
     for (number, sockets) in https.into_iter().zip(http).enumerate() {
         let runtime = new_runtime()?;
-        let serving = Serving::new(&runtime, sockets, &shared, &places, acceptor.clone(), &alive)?;
+        let acceptor = acceptor.clone();
+        let serving = Serving::new(&runtime, number, sockets, &shared, &places, acceptor, &alive)?;
         let thread = thread::Builder::new().name(format!("serve-{number}"));
         thread.spawn(move || runtime.block_on(serving.run()))?;
     }
     drop(alive);
 
-    runtime.block_on(async {
+    let writing = runtime.block_on(async {
         for upstream in &shared.live.load().upstreams {
             tokio::spawn(resolve::keep(Arc::downgrade(upstream)));
         }
@@ -103,6 +105,9 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
         tokio::spawn(renew(keeper, opened, Arc::clone(&shared)));
         let (https, http, admin) = addresses;
         chassis::ready(&format!("https://{https} http://{http} http://{admin}"));
+        // Only now: the ready line is the first on stdout.
+        let writing = shared.access.as_ref().map(AccessLog::start).transpose();
+        let writing = writing.map_err(|error| Fatal::new("the access log", error))?;
         log::info!("serving on https://{https} with {threads} threads");
 
         signal.await;
@@ -112,10 +117,13 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
         if tokio::time::timeout(drain, ended.recv()).await.is_err() {
             log::warn!("not everything ended in time");
             end.send_replace(true);
-            let _: Result<_, _> = tokio::time::timeout(FAREWELL, ended.recv()).await;
+            let _: Result<_, _> = tokio::time::timeout(FAREWELL * 2, ended.recv()).await;
         }
-        Ok::<(), Fatal>(())
+        Ok::<_, Fatal>(writing)
     })?;
+    if let Some(writing) = writing {
+        writing.finish();
+    }
     // A question to DNS may still be out; nobody needs the answer.
     runtime.shutdown_background();
     Ok(())
@@ -216,6 +224,7 @@ impl Serving {
     /// Listeners on these sockets, in `runtime`.
     fn new(
         runtime: &Runtime,
+        number: usize,
         sockets: (TcpListener, TcpListener),
         shared: &Arc<Shared>,
         places: &Arc<Semaphore>,
@@ -225,7 +234,8 @@ impl Serving {
         let keep = Duration::from_secs(shared.config.pool_idle_s);
         let connect = Duration::from_secs(shared.config.connect_s);
         let pool = Pool::new(keep, connect, Arc::clone(&shared.connector));
-        let thread = Arc::new(Thread { shared: Arc::clone(shared), pool: Arc::clone(&pool) });
+        let thread =
+            Arc::new(Thread { number, shared: Arc::clone(shared), pool: Arc::clone(&pool) });
         let _inside = runtime.enter();
         let listener = |socket: TcpListener, protocol| -> Result<Listener, Fatal> {
             Ok(Listener {

@@ -20,6 +20,7 @@ use crate::edge::screen::Screen;
 use crate::edge::unread::Unread;
 use crate::live::Books;
 use crate::live::Live;
+use crate::observe::access::writer::AccessLog;
 use crate::observe::counts::RouteMetrics;
 use crate::observe::metrics::Metrics;
 use crate::observe::negotiated::Negotiated;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub config: Config,
     pub registry: Registry,
     pub metrics: Metrics,
+    /// Where the settings ask for it.
+    pub access: Option<AccessLog>,
     /// What new requests go by; those that run keep what they began with.
     pub live: ArcSwap<Live>,
     /// Where certificates are handed over.
@@ -71,8 +74,10 @@ impl Shared {
     ) -> Self {
         let route = |name: &str| metrics.route(name);
         let books = Books::new(&metrics);
+        let access = || AccessLog::new(config.threads(), &metrics.access_log_dropped);
         Self {
             live: ArcSwap::from_pointee(Live::new(config.routes.clone(), &books, None)),
+            access: config.access_log.then(access),
             no_route: route("none"),
             metrics_route: route("metrics"),
             requests_max: i64::try_from(config.requests_max).unwrap_or(i64::MAX),
@@ -128,6 +133,8 @@ impl Drop for Accepting {
 
 /// One a thread.
 pub struct Thread {
+    /// From 0.
+    pub number: usize,
     pub shared: Arc<Shared>,
     pub pool: Arc<Pool>,
 }

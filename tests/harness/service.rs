@@ -4,6 +4,7 @@ use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::process::Child;
+use std::process::ChildStdout;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -44,7 +45,20 @@ impl Service {
     ///
     /// When it ends before it is ready, or is not ready in time.
     #[must_use]
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        let (service, mut stdout) = Self::spawn_heard(command);
+        // Kept open: a closed stdout would make the process's next print an error.
+        thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
+        service
+    }
+
+    /// The same, with what it writes on stdout after its ready line: somebody has to read it.
+    ///
+    /// # Panics
+    ///
+    /// When it ends before it is ready, or is not ready in time.
+    #[must_use]
+    pub fn spawn_heard(mut command: Command) -> (Self, BufReader<ChildStdout>) {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -54,19 +68,20 @@ impl Service {
         let (line, first_line) = mpsc::channel();
         thread::spawn(move || {
             let mut text = String::new();
-            if stdout.read_line(&mut text).is_ok() && line.send(text).is_ok() {
-                // Kept open: a closed stdout would make the process's next print an error.
-                let _: io::Result<u64> = io::copy(&mut stdout, &mut io::sink());
-            }
+            let read = stdout.read_line(&mut text).map(|_| (text, stdout));
+            // Nobody listens any more when it took too long.
+            let _: Result<(), mpsc::SendError<_>> = line.send(read);
         });
         // Made first, so that a failure below ends the process.
         let mut service = Self { child, addresses: Vec::new() };
-        let line = first_line.recv_timeout(READY_MAX).unwrap_or_default();
+        let Ok(Ok((line, stdout))) = first_line.recv_timeout(READY_MAX) else {
+            panic!("{command:?} says nothing within {} s", READY_MAX.as_secs());
+        };
         let Some(addresses) = line.strip_prefix("ready ") else {
             panic!("{command:?} does not say that it is ready, but {line:?}");
         };
         service.addresses = addresses.split_whitespace().map(str::to_owned).collect();
-        service
+        (service, stdout)
     }
 
     /// The `index`th address of the ready line, such as `http://127.0.0.1:40123`.

@@ -4,8 +4,10 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use http::Method;
@@ -15,8 +17,11 @@ use http::Uri;
 use crate::edge::unread::Unread;
 use crate::edge::unread::Watch;
 use crate::live::Live;
+use crate::observe::access::line::Entry;
+use crate::observe::access::writer::AccessLog;
 use crate::observe::counts::RouteMetrics;
 use crate::observe::trip::Trip;
+use crate::rules::trace::TraceId;
 use crate::shared::Connection;
 
 /// What is said of an answer that nobody was there to take, whole or in part.
@@ -42,6 +47,10 @@ pub enum Counted {
 /// A request's record, closed when it is dropped.
 pub struct Account {
     pub request_id: HeaderValue,
+    /// Once it is known.
+    pub trace_id: Option<TraceId>,
+    /// Where the log is to have it.
+    pub user_agent: Option<HeaderValue>,
     pub method: Method,
     pub host: String,
     pub target: Uri,
@@ -73,6 +82,8 @@ impl Account {
         shared.no_route.in_flight.inc();
         Self {
             request_id: HeaderValue::from_static("-"),
+            trace_id: None,
+            user_agent: None,
             method,
             host: String::new(),
             target,
@@ -128,27 +139,40 @@ impl Account {
         self.broken.get_or_insert_with(|| why.to_string());
     }
 
-    fn log(&self, took: Duration) {
-        let upstream = self.upstream.map_or("-", |index| self.live.upstreams[index].name.as_str());
-        // Without the query, which may hold secrets.
-        let path = chassis::excerpt(self.target.path());
-        let negotiated = self.connection.negotiated;
-        log::info!(
-            target: "access",
-            request_id = self.request_id.to_str().unwrap_or("-"),
-            method = self.method.as_str(),
-            host = self.host.as_str(),
-            path:% = path,
-            status = self.status.as_u16(),
-            bytes = self.sent,
-            ms = (took.as_secs_f64() * 10_000.0).round() / 10.0,
-            client:% = self.client,
-            upstream = upstream,
-            tls = negotiated.tls,
-            alpn = negotiated.alpn,
-            broken = self.broken.as_deref().unwrap_or_default();
-            "request"
-        );
+    fn log(&self, log: &AccessLog, took: Duration) {
+        let config = &self.connection.shared().config;
+        // Queries may hold secrets.
+        let query = self.target.query().filter(|_| config.log_queries).map(chassis::excerpt);
+        let agent = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok());
+        let agent = agent.map(chassis::excerpt);
+        let entry = Entry {
+            at: SystemTime::now(),
+            request_id: self.request_id.to_str().unwrap_or("-"),
+            trace_id: self.trace_id.as_ref().map(TraceId::as_str),
+            client: self.client,
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &chassis::excerpt(self.target.path()),
+            query: query.as_deref(),
+            user_agent: agent.as_deref(),
+            status: self.status.as_u16(),
+            route: match self.counted {
+                Counted::Route(index) => Some(self.live.metrics[index].label()),
+                Counted::Metrics | Counted::None => None,
+            },
+            upstream: self.upstream.map(|index| self.live.upstreams[index].name.as_str()),
+            replica: self.trip.replica.as_ref().map(|replica| &replica.address as &dyn Display),
+            tries: self.trip.tries,
+            bytes_in: self.received.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
+            bytes_out: self.sent,
+            took,
+            held: self.trip.held,
+            connect: self.trip.connect,
+            first_byte: self.trip.first_byte,
+            negotiated: self.connection.negotiated,
+            broken: self.broken.as_deref(),
+        };
+        log.add(self.connection.thread.number, |line| entry.write(line, log.form));
     }
 }
 
@@ -160,8 +184,8 @@ impl Drop for Account {
         let route = self.route();
         route.in_flight.dec();
         route.count(self.status, took, self.sent);
-        if log::log_enabled!(target: "access", log::Level::Info) {
-            self.log(took);
+        if let Some(log) = &shared.access {
+            self.log(log, took);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use prometheus::HistogramOpts;
 use prometheus::HistogramVec;
+use prometheus::IntCounter;
 use prometheus::IntCounterVec;
 use prometheus::IntGauge;
 use prometheus::IntGaugeVec;
@@ -52,6 +53,8 @@ pub struct Metrics {
     pub tunnels: IntGauge,
     not_after: IntGaugeVec,
     acme_attempts: IntCounterVec,
+    /// Lines of the access log that nobody took in time.
+    pub access_log_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -81,6 +84,7 @@ impl Metrics {
             "Time from a request's head to the end of its answer.",
         )
         .buckets(BUCKETS_S.to_vec());
+        let counter = |name, help| add(registry, IntCounter::with_opts(Opts::new(name, help)));
         Ok(Self {
             requests: counters(
                 "gateway_requests_total",
@@ -165,6 +169,10 @@ impl Metrics {
                 "gateway_acme_attempts_total",
                 "Orders of certificates at an ACME server, by outcome.",
                 &["outcome"],
+            )?,
+            access_log_dropped: counter(
+                "gateway_access_log_dropped_total",
+                "Lines of the access log that were dropped, as stdout did not take them.",
             )?,
         })
     }

@@ -1,5 +1,6 @@
 //! What the gateway tells of itself: metrics, the access log, the admin port.
 
+pub mod access;
 pub mod account;
 pub mod admin;
 pub mod counts;

@@ -52,6 +52,13 @@ impl<T> Book<T> {
     }
 }
 
+impl<T> Series<T> {
+    /// What the series are of.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+}
+
 impl<T> Deref for Series<T> {
     type Target = T;
 

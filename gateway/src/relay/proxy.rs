@@ -36,6 +36,7 @@ use crate::rules::forwarded;
 use crate::rules::hop;
 use crate::rules::policy;
 use crate::rules::policy::Refusal;
+use crate::rules::trace;
 use crate::shared::Connection;
 use crate::upstream::exchange;
 use crate::upstream::exchange::Outgoing;
@@ -56,6 +57,9 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
     let shared = connection.shared();
     let crowded = shared.metrics.in_flight.get() > shared.requests_max;
     account.request_id = request_id(&mut parts.headers);
+    if shared.config.log_user_agents {
+        account.user_agent = parts.headers.get(header::USER_AGENT).cloned();
+    }
     let accept = parts.headers.get(header::ACCEPT).cloned();
     let http1 = parts.version != Version::HTTP_2;
     let served = match crowded {
@@ -115,6 +119,7 @@ async fn serve(
     policy::path(parts.uri.path())?;
     directed(connection, &account.host)?;
     let asked = hop::remove(&mut parts.headers);
+    account.trace_id = Some(trace::carry(&mut parts.headers, rand::random));
     if policy::is_internal(parts.uri.path()) {
         account.count_for(Counted::Metrics);
         return scrape::answer(connection, &account.host, &parts).await.map(Served::Own);

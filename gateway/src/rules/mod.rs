@@ -7,3 +7,4 @@ pub mod policy;
 pub mod proxied;
 pub mod rate;
 pub mod route;
+pub mod trace;

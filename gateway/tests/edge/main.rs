@@ -2,6 +2,7 @@
 //! tests' own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod access_log;
 mod answers;
 mod certificates;
 mod clients;

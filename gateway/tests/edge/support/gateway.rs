@@ -1,7 +1,11 @@
 //! The binary, with a folder of certificates of its own.
 
+use std::io::BufReader;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::ChildStdout;
+use std::process::Command;
 
 use harness::Service;
 use tempfile::TempDir;
@@ -28,16 +32,21 @@ impl Gateway {
 
     /// The same, with the folder `certs`.
     pub fn start_in(certs: PathBuf, routes: &str, settings: &[(&str, &str)]) -> Self {
-        let mut environment = vec![
-            ("GATEWAY__HTTPS", "127.0.0.1:0"),
-            ("GATEWAY__HTTP", "127.0.0.1:0"),
-            ("GATEWAY__ADMIN", "127.0.0.1:0"),
-            ("GATEWAY__CERTS", certs.to_str().unwrap()),
-            ("GATEWAY__ROUTES", routes),
-            ("GATEWAY__THREADS", "2"),
-        ];
-        environment.extend(settings);
-        let service = Service::start(env!("CARGO_BIN_EXE_gateway"), &environment);
+        let service = Service::spawn(command(&certs, routes, settings));
+        Self::around(service, certs)
+    }
+
+    /// A gateway with a new folder, and its stdout after the ready line: the access log.
+    pub fn start_heard(routes: &str, settings: &[(&str, &str)]) -> (Self, BufReader<ChildStdout>) {
+        let folder = tempfile::tempdir().unwrap();
+        let certs = folder.path().join("certs");
+        let (service, stdout) = Service::spawn_heard(command(&certs, routes, settings));
+        let mut gateway = Self::around(service, certs);
+        gateway._folder = Some(folder);
+        (gateway, stdout)
+    }
+
+    fn around(service: Service, certs: PathBuf) -> Self {
         let address = |index: usize| -> SocketAddr {
             service.address(index).split_once("//").unwrap().1.parse().unwrap()
         };
@@ -78,4 +87,18 @@ impl Gateway {
         let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kilobytes * 1024
     }
+}
+
+/// The binary on ports that the kernel chooses, over a clean environment.
+fn command(certs: &Path, routes: &str, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.env_clear().env("GATEWAY__CERTS", certs).envs([
+        ("GATEWAY__HTTPS", "127.0.0.1:0"),
+        ("GATEWAY__HTTP", "127.0.0.1:0"),
+        ("GATEWAY__ADMIN", "127.0.0.1:0"),
+        ("GATEWAY__ROUTES", routes),
+        ("GATEWAY__THREADS", "2"),
+    ]);
+    command.envs(settings.iter().copied());
+    command
 }

@@ -18,7 +18,6 @@ use bytes::Bytes;
 use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Body;
-use hyper::body::Incoming;
 use prometheus::IntCounter;
 use tokio::time::Sleep;
 
@@ -31,7 +30,8 @@ use crate::rules::forwarded;
 use crate::rules::hop;
 use crate::rules::rate::Least;
 use crate::rules::rate::Pace;
-use crate::upstream::pool::Lease;
+use crate::upstream::http1::answer::Answer;
+use crate::upstream::http1::answer::AnswerError;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum BodyError {
     Slow(u64),
     /// An upstream's answer.
     #[error(transparent)]
-    Broken(#[from] hyper::Error),
+    Broken(#[from] AnswerError),
     /// A client's request.
     #[error(transparent)]
     Client(#[from] InboundError),
@@ -59,11 +59,6 @@ struct Patience {
 impl Patience {
     fn new(least: Least) -> Self {
         Self { least, pace: Pace::new(least), waiting: None }
-    }
-
-    /// With silence, however slowly it comes.
-    fn idle(limit: Duration) -> Self {
-        Self::new(Least { bytes_per_s: 0, patience: limit })
     }
 
     /// Something came.
@@ -99,13 +94,15 @@ struct Source {
     /// The same of this body alone.
     received: Arc<AtomicU64>,
     progress: Progress,
+    /// The first piece, while it is the only one that was taken.
+    first: Option<Bytes>,
+    /// It is to be given once more.
+    again: bool,
 }
 
 /// How far an upload is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// True once a byte was read: it cannot be sent again.
-    pub begun: bool,
     /// True when nothing is left to send.
     pub ended: bool,
     /// Frames passed on.
@@ -133,7 +130,15 @@ impl Upload {
         }
         let progress = Progress::default();
         let (bytes, received) = (bytes.clone(), Arc::default());
-        let source = Source { body, patience: Patience::new(least), bytes, received, progress };
+        let source = Source {
+            body,
+            patience: Patience::new(least),
+            bytes,
+            received,
+            progress,
+            first: None,
+            again: false,
+        };
         Self(Some(Arc::new(Mutex::new(source))))
     }
 
@@ -145,6 +150,16 @@ impl Upload {
     /// The count of its bytes, which outlives it; `None` when there is no body.
     pub fn received(&self) -> Option<Arc<AtomicU64>> {
         self.0.as_ref().map(|source| Arc::clone(&lock(source).received))
+    }
+
+    /// Makes it begin once more, where no more of it is gone than its first piece. False when that
+    /// cannot be.
+    pub fn rewind(&self) -> bool {
+        let Some(source) = &self.0 else { return true };
+        let source = &mut *lock(source);
+        let progress = &source.progress;
+        source.again = progress.frames == 1 && source.first.is_some();
+        progress.fault.is_none() && (progress.frames == 0 || source.again)
     }
 
     /// How far it is.
@@ -171,6 +186,10 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(source) = &self.0 else { return Poll::Ready(None) };
         let source = &mut *lock(source);
+        if std::mem::take(&mut source.again) {
+            let first = source.first.clone().unwrap_or_default();
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         match Pin::new(&mut source.body).poll_frame(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 source.patience.renew(frame.data_ref().map_or(0, Bytes::len));
@@ -179,9 +198,10 @@ impl Body for Upload {
                     hop::remove(trailers);
                     forwarded::drop_claims(trailers);
                 }
-                source.progress.begun = true;
                 source.progress.waiting = false;
                 source.progress.frames += 1;
+                let first = source.progress.frames == 1;
+                source.first = frame.data_ref().filter(|_| first).cloned();
                 source.progress.ended = source.body.is_end_stream();
                 if let Some(data) = frame.data_ref() {
                     source.bytes.inc_by(data.remaining() as u64);
@@ -190,7 +210,6 @@ impl Body for Upload {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                source.progress.begun = true;
                 source.progress.fault = Some(Fault::Broken);
                 Poll::Ready(Some(Err(error.into())))
             }
@@ -209,7 +228,10 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|source| lock(source).body.is_end_stream())
+        self.0.as_ref().is_none_or(|source| {
+            let source = lock(source);
+            !source.again && source.body.is_end_stream()
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -235,15 +257,7 @@ enum Content {
     /// The gateway's own words.
     Own(Bytes),
     /// An upstream's.
-    Relayed(Box<Relayed>),
-}
-
-#[derive(Debug)]
-struct Relayed {
-    body: Incoming,
-    patience: Patience,
-    /// The connection, to be used again once the answer is whole.
-    lease: Option<Lease>,
+    Relayed(Box<Answer>),
 }
 
 impl Download {
@@ -253,53 +267,18 @@ impl Download {
         Self { content: Content::Own(text.into()), account, watch }
     }
 
-    /// An upstream's answer over `lease`.
-    pub fn relayed(body: Incoming, lease: Lease, idle: Duration, account: Account) -> Self {
-        let mut lease = Some(lease);
-        if body.is_end_stream()
-            && let Some(lease) = lease.take()
-        {
-            lease.give_back();
-        }
-        let relayed = Relayed { body, patience: Patience::idle(idle), lease };
+    /// An upstream's answer.
+    pub fn relayed(answer: Box<Answer>, account: Account) -> Self {
         let watch = account.watch();
-        let content = Content::Relayed(Box::new(relayed));
+        let content = Content::Relayed(answer);
         Self { content, account: Some(account), watch }
-    }
-}
-
-impl Relayed {
-    fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Pending => {
-                let error = ready!(self.patience.poll(context));
-                self.lease = None;
-                return Poll::Ready(Some(Err(error)));
-            }
-            Poll::Ready(frame) => frame,
-        };
-        self.patience.renew(0);
-        match &frame {
-            Some(Err(_)) => self.lease = None,
-            None | Some(Ok(_)) => {
-                if (frame.is_none() || self.body.is_end_stream())
-                    && let Some(lease) = self.lease.take()
-                {
-                    lease.give_back();
-                }
-            }
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
         if let (Content::Relayed(relayed), Some(account)) = (&self.content, &mut self.account)
-            && !relayed.body.is_end_stream()
+            && !relayed.is_end_stream()
         {
             account.broke(CLIENT_GONE);
         }
@@ -319,7 +298,7 @@ impl Body for Download {
             Content::Own(text) if text.is_empty() => None,
             Content::Own(text) => Some(Ok(Frame::data(std::mem::take(text)))),
             Content::Relayed(relayed) => match relayed.poll_frame(context) {
-                Poll::Ready(frame) => frame,
+                Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::from)),
                 Poll::Pending => {
                     if let Some(watch) = watch {
                         watch.caught_up();
@@ -346,14 +325,14 @@ impl Body for Download {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(text) => text.is_empty(),
-            Content::Relayed(relayed) => relayed.body.is_end_stream(),
+            Content::Relayed(relayed) => relayed.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Own(text) => SizeHint::with_exact(text.len() as u64),
-            Content::Relayed(relayed) => relayed.body.size_hint(),
+            Content::Relayed(relayed) => relayed.size_hint(),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Extensions;
@@ -18,8 +17,6 @@ use http::Uri;
 use http::Version;
 use http::header;
 use http::request::Parts;
-use hyper::body::Body as _;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::edge::tls;
@@ -40,6 +37,8 @@ use crate::rules::trace;
 use crate::shared::Connection;
 use crate::upstream::exchange;
 use crate::upstream::exchange::Outgoing;
+use crate::upstream::http1::answer::Answer;
+use crate::wire::ahead::Ahead;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -81,10 +80,9 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
             Response::from_parts(head, Download::own(text, Some(account)))
         }
         Served::Relayed(response) => {
-            let (head, (body, lease)) = response.into_parts();
+            let (head, answer) = response.into_parts();
             account.answered(head.status);
-            let idle = Duration::from_secs(connection.shared().config.idle_s);
-            Response::from_parts(head, Download::relayed(body, lease, idle, account))
+            Response::from_parts(head, Download::relayed(answer, account))
         }
         Served::Tunnel(head, tunnel) => {
             account.answered(head.status());
@@ -99,7 +97,7 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
 /// How a request is answered.
 enum Served {
     Own(Response<Bytes>),
-    Relayed(Response<(Incoming, crate::upstream::pool::Lease)>),
+    Relayed(Response<Box<Answer>>),
     Tunnel(Response<()>, tunnel::Tunnel),
 }
 
@@ -140,7 +138,7 @@ async fn serve(
     let upload = Upload::new(body, least, &live.metrics[index].request_bytes);
     account.received = upload.received();
 
-    account.client = outgoing_headers(&mut parts, connection, &upload, asked)?;
+    account.client = outgoing_headers(&mut parts, connection, asked)?;
     parts.headers.insert(REQUEST_ID.clone(), account.request_id.clone());
     let websocket =
         asked.websocket && parts.version == Version::HTTP_11 && parts.method == Method::GET;
@@ -150,22 +148,26 @@ async fn serve(
     }
     let target = parts.uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, upload };
-    let (response, lease) =
+    let (head, answer) =
         exchange::exchange(&connection.thread, upstream, outgoing, &mut account.trip).await?;
 
-    let (mut head, body) = response.into_parts();
-    answer_framing(&head.headers)?;
-    hop::remove(&mut head.headers);
-    head.headers.remove(header::SERVER);
-    head.version = Version::HTTP_11;
+    let mut headers = head.headers;
+    hop::remove(&mut headers);
+    headers.remove(header::SERVER);
+    let mut response = Response::new(answer);
+    *response.status_mut() = head.status;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Served::Relayed(Response::from_parts(head, (body, lease))));
+        *response.headers_mut() = headers;
+        return Ok(Served::Relayed(response));
     }
-    match (client_side, upgrade(&mut head.extensions)) {
-        (Some(client), Some(upstream)) => {
-            upgrade_fields(&mut head.headers);
-            let tunnel = tunnel::Tunnel { client, upstream, lease };
-            Ok(Served::Tunnel(Response::from_parts(head, ()), tunnel))
+    let (head, answer) = response.into_parts();
+    match (client_side, answer.into_tunnel()) {
+        (Some(client), Some((stream, ahead, load))) => {
+            upgrade_fields(&mut headers);
+            let mut response = Response::from_parts(head, ());
+            *response.headers_mut() = headers;
+            let upstream = Box::new(Ahead::new(ahead, stream));
+            Ok(Served::Tunnel(response, tunnel::Tunnel { client, upstream, load }))
         }
         // Nobody asked for it: the answer makes no sense.
         _ => Err(Failure::new(StatusCode::BAD_GATEWAY, "the service switched protocols unasked")),
@@ -190,22 +192,6 @@ fn framing(connection: &Connection, parts: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// The same for an answer. hyper reads one with a length and chunks by its chunks, and would pass on
-/// the length, which then contradicts them (RFC 9112 §6.3).
-fn answer_framing(headers: &HeaderMap) -> Result<(), Failure> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let one = match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-                && !headers.contains_key(header::CONTENT_LENGTH)
-        }
-        _ => false,
-    };
-    let detail = "the service framed its answer in two ways";
-    if one { Ok(()) } else { Err(Failure::new(StatusCode::BAD_GATEWAY, detail)) }
-}
-
 /// A request for a host that the handshake was not for, on a connection whose certificate does not
 /// cover it, was sent the wrong way (RFC 9110 §15.5.20).
 fn directed(connection: &Connection, host: &str) -> Result<(), Failure> {
@@ -222,7 +208,6 @@ fn directed(connection: &Connection, host: &str) -> Result<(), Failure> {
 fn outgoing_headers(
     parts: &mut Parts,
     connection: &Connection,
-    upload: &Upload,
     asked: hop::Asked,
 ) -> Result<IpAddr, Refusal> {
     let headers = &mut parts.headers;
@@ -245,10 +230,6 @@ fn outgoing_headers(
     if asked.trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-    }
-    if !upload.is_empty() && upload.size_hint().exact().is_none() {
-        // hyper leaves this out for methods whose bodies mean nothing, and the body with it.
-        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     Ok(client)
 }

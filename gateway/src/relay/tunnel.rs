@@ -15,8 +15,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::observe::account::Account;
 use crate::relay::upgrade::Upgrade;
+use crate::relay::upgrade::Upgraded;
 use crate::shared::Connection;
-use crate::upstream::pool::Lease;
+use crate::upstream::replica::Load;
 
 /// What is copied at once, each way.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -30,26 +31,25 @@ const UPGRADE: Duration = Duration::from_secs(10);
 /// Two connections that have said 101 to each other.
 pub struct Tunnel {
     pub client: Upgrade,
-    pub upstream: Upgrade,
-    /// The upstream's side; no other request may have it.
-    pub lease: Lease,
+    pub upstream: Upgraded,
+    /// The upstream's share of the load.
+    pub load: Load,
 }
 
 impl Tunnel {
     /// Copies until both directions have ended, or the process does.
     pub async fn run(self, connection: Arc<Connection>, mut account: Account) {
         let shared = Arc::clone(connection.shared());
-        let _load = self.lease.into_load();
-        let both = async { tokio::try_join!(self.client.wait(), self.upstream.wait()) };
-        let (client, upstream) = match tokio::time::timeout(UPGRADE, both).await {
-            Ok(Ok(both)) => both,
+        let _load = self.load;
+        let client = match tokio::time::timeout(UPGRADE, self.client.wait()).await {
+            Ok(Ok(client)) => client,
             Ok(Err(error)) => return account.broke(error),
             Err(_) => return account.broke("the upgrade was not finished in time"),
         };
         let _open = Count::new(&shared.metrics.tunnels);
         let (up, down) = (Arc::<AtomicU64>::default(), AtomicU64::new(0));
         account.received = Some(Arc::clone(&up));
-        let relay = relay(client, upstream, &up, &down);
+        let relay = relay(client, self.upstream, &up, &down);
         tokio::select! {
             result = relay => {
                 if let Err(error) = result {

@@ -51,6 +51,29 @@ pub fn remove(headers: &mut HeaderMap) -> Asked {
     asked
 }
 
+/// Removes from `trailers` what may not stand there (RFC 9110 §6.5.1): what says how the message is
+/// delimited, routed or read, since who merges trailers into the head would believe it.
+pub fn trailers(trailers: &mut HeaderMap) {
+    remove(trailers);
+    for name in &NO_TRAILERS {
+        trailers.remove(name);
+    }
+}
+
+static NO_TRAILERS: [HeaderName; 11] = [
+    header::AUTHORIZATION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::SET_COOKIE,
+    header::TRAILER,
+    header::TE,
+];
+
 /// The field names in `Connection`, the ones that it may name: not what says where a request
 /// goes and how long it is, which is for every recipient (RFC 9110 §7.6.1, last paragraph).
 fn named(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -111,6 +134,20 @@ mod tests {
         ]);
         assert_eq!(remove(&mut map), Asked::default());
         assert_eq!(map, headers(&[("x-three", "3"), ("trailer", "x-sum")]));
+    }
+
+    #[test]
+    fn trailers_say_nothing_about_the_message_s_form() {
+        let mut map = headers(&[
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("host", "elsewhere"),
+            ("connection", "x"),
+            ("set-cookie", "a=b"),
+            ("grpc-status", "0"),
+        ]);
+        trailers(&mut map);
+        assert_eq!(map, headers(&[("grpc-status", "0")]));
     }
 
     #[test]

@@ -6,11 +6,9 @@ use std::time::Instant;
 
 use http::HeaderMap;
 use http::Method;
-use http::Request;
-use http::Response;
 use http::StatusCode;
 use http::Uri;
-use hyper::body::Incoming;
+use hyper::body::Body as _;
 
 use crate::observe::trip::Trip;
 use crate::relay::answer::Failure;
@@ -18,9 +16,17 @@ use crate::relay::body::Fault;
 use crate::relay::body::Upload;
 use crate::rules::policy;
 use crate::shared::Thread;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::hold;
 use crate::upstream::hold::Missed;
-use crate::upstream::pool::Lease;
+use crate::upstream::http1::answer::Answer;
+use crate::upstream::http1::call::Broken;
+use crate::upstream::http1::call::Call;
+use crate::upstream::http1::call::Limits;
+use crate::upstream::http1::head::Head;
+use crate::upstream::http1::request;
+use crate::upstream::http1::request::Coding;
+use crate::upstream::http1::send::Sending;
 use crate::upstream::replica::Upstream;
 
 /// Most times that one request is sent.
@@ -38,20 +44,12 @@ pub struct Outgoing {
     pub upload: Upload,
 }
 
-/// How a try failed.
-enum Broken {
-    /// Nothing was written: the request is as it was.
-    Unsent(Box<Request<Upload>>),
-    /// It may have been read, even acted upon.
-    Lost(hyper::Error),
-    /// No head in time.
-    Late,
-}
-
 /// Sends the request to a live replica of `upstream` and waits for the head of the answer.
 ///
-/// It is sent again when nothing of it was written, or when a connection that had been used before
-/// was closed without a byte of an answer and sending again is safe (RFC 9110 §9.2.2).
+/// It is sent again when nothing of it was written; or, where sending again is safe (RFC 9110
+/// §9.2.2) and nothing of its body is gone, when the connection ended without a byte of an answer.
+/// One that had been used before may have been closed just then, so any replica is asked; after a
+/// new one only another replica, as the request itself may be what ended the first.
 ///
 /// # Errors
 ///
@@ -62,89 +60,80 @@ pub async fn exchange(
     upstream: &Arc<Upstream>,
     outgoing: Outgoing,
     trip: &mut Trip,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+) -> Result<(Head, Box<Answer>), Failure> {
     let Outgoing { method, target, headers, upload } = outgoing;
     let idempotent = policy::is_idempotent(&method);
-    let limit = Duration::from_secs(thread.shared.config.answer_s);
-    let mut headers = Some(headers);
+    let config = &thread.shared.config;
+    let limits = Limits {
+        answer: Duration::from_secs(config.answer_s),
+        idle: Duration::from_secs(config.idle_s),
+    };
+    let coding = match upload.is_empty() {
+        true => Coding::Empty,
+        false => Coding::of(upload.size_hint().exact(), &headers),
+    };
+    let mut avoid = Vec::new();
     for tries in 1.. {
-        let lease = hold::lease(thread, upstream, trip).await;
-        let mut lease = lease.map_err(|missed| no_lease(upstream, &missed))?;
-        let mut request = Request::new(upload.clone());
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = target.clone();
-        let again = idempotent && lease.reused && tries < TRIES_MAX;
-        let sent = if again { headers.clone() } else { headers.take() };
-        *request.headers_mut() = sent.unwrap_or_default();
+        let lease = hold::lease(thread, upstream, &avoid, !idempotent, trip).await;
+        let lease = lease.map_err(|missed| no_lease(upstream, &missed))?;
+        let (address, reused) = (lease.address.clone(), lease.reused);
+        let mut head = thread.pool.head_buffer();
+        request::put_head(&mut head, &method, &target, &headers, coding);
+        let sending = Sending::new(head, coding, upload.clone());
+        let call = Call::new(lease, sending, &upload, method == Method::HEAD, limits);
         trip.tries = tries;
         let begun = Instant::now();
-        let answered = attempt(&mut lease, request, &upload, limit).await;
+        let answered = call.answer().await;
         trip.first_byte += begun.elapsed();
-        match answered {
-            Ok(response) => return Ok((response, lease)),
-            Err(Broken::Unsent(request)) if tries < TRIES_MAX => {
-                headers = Some(request.into_parts().0.headers);
-            }
-            Err(Broken::Lost(error)) if again && !upload.progress().begun => {
-                log::debug!("{} at {}: {error}", upstream.name, lease.address);
-            }
-            Err(Broken::Late) => {
-                let detail =
-                    format!("{} did not answer in {} s", upstream.service(), limit.as_secs());
-                return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, detail));
-            }
-            Err(broken) => {
-                return Err(match (upload.progress().fault, broken) {
-                    (Some(Fault::Idle), _) => Failure::TooSlow,
-                    (Some(Fault::Broken), _) => {
-                        Failure::new(StatusCode::BAD_REQUEST, "the request's body broke off")
-                    }
-                    (None, broken) => {
-                        if let Broken::Lost(error) = broken {
-                            log::warn!("{} at {}: {error}", upstream.name, lease.address);
-                        }
-                        let name = upstream.service();
-                        let detail = format!("{name} broke off without a whole answer; try again");
-                        Failure::new(StatusCode::BAD_GATEWAY, detail)
-                    }
-                });
-            }
+        let broken = match answered {
+            Ok(answer) => return Ok(answer),
+            Err(broken) => broken,
+        };
+        thread.pool.forget(&address);
+        let again = tries < TRIES_MAX
+            && match &broken {
+                Broken::Unsent(_) => true,
+                Broken::Lost(_) if reused => idempotent,
+                Broken::Lost(_) => idempotent && avoid.is_empty() && has_others(upstream, &address),
+                _ => false,
+            };
+        if !again || !upload.rewind() {
+            return Err(failure(upstream, &address, &broken, limits));
         }
-        thread.pool.forget(&lease.address);
+        log::debug!("{} at {address}: {broken:?}; sent again", upstream.name);
+        avoid = vec![address];
         upstream.metrics.retries.inc();
         upstream.ask.notify_one();
     }
     Err(none_live(upstream.service()))
 }
 
-async fn attempt(
-    lease: &mut Lease,
-    request: Request<Upload>,
-    upload: &Upload,
-    limit: Duration,
-) -> Result<Response<Incoming>, Broken> {
-    let answer = lease.sender.try_send_request(request);
-    tokio::pin!(answer);
-    let mut before = upload.progress();
-    loop {
-        match tokio::time::timeout(limit, &mut answer).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(mut error)) => {
-                return Err(match error.take_message() {
-                    Some(request) => Broken::Unsent(Box::new(request)),
-                    None => Broken::Lost(error.into_error()),
-                });
-            }
-            Err(_) => {
-                let now = upload.progress();
-                // The body still moves, or waits for the client, who has a time limit of its own.
-                if now.frames == before.frames && !now.waiting {
-                    return Err(Broken::Late);
-                }
-                before = now;
-            }
+/// True when there is another replica than the one at `address`.
+fn has_others(upstream: &Upstream, address: &Endpoint) -> bool {
+    upstream.replicas().iter().any(|replica| replica.address != *address)
+}
+
+fn failure(upstream: &Upstream, address: &Endpoint, broken: &Broken, limits: Limits) -> Failure {
+    let service = upstream.service();
+    let why: &dyn std::fmt::Display = match broken {
+        Broken::Client(Fault::Idle) => return Failure::TooSlow,
+        Broken::Client(Fault::Broken) => {
+            return Failure::new(StatusCode::BAD_REQUEST, "the request's body broke off");
         }
-    }
+        Broken::Late => {
+            let detail = format!("{service} did not answer in {} s", limits.answer.as_secs());
+            return Failure::new(StatusCode::GATEWAY_TIMEOUT, detail);
+        }
+        Broken::Garbled(why) => {
+            log::warn!("{} at {address}: {why}", upstream.name);
+            let detail = format!("{service} gave no answer that can be passed on: {why}");
+            return Failure::new(StatusCode::BAD_GATEWAY, detail);
+        }
+        Broken::Unsent(error) | Broken::Lost(error) => error,
+    };
+    log::warn!("{} at {address}: {why}", upstream.name);
+    let detail = format!("{service} broke off without a whole answer; try again");
+    Failure::new(StatusCode::BAD_GATEWAY, detail)
 }
 
 fn no_lease(upstream: &Upstream, missed: &Missed) -> Failure {

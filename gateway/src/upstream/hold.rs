@@ -24,7 +24,9 @@ pub enum Missed {
     Distrusted(rustls::Error),
 }
 
-/// A connection to one of the live replicas of `upstream`: a used one where there is one.
+/// A connection to one of the live replicas of `upstream`: a used one where there is one, and
+/// where there is a choice none to those that one should `avoid`. `sure` when a used one must not
+/// have been closed, as far as the kernel knows.
 ///
 /// # Errors
 ///
@@ -32,15 +34,18 @@ pub enum Missed {
 pub async fn lease(
     thread: &Thread,
     upstream: &Arc<Upstream>,
+    avoid: &[Endpoint],
+    sure: bool,
     trip: &mut Trip,
 ) -> Result<Lease, Missed> {
-    let mut tried: Vec<Endpoint> = Vec::new();
+    let mut tried: Vec<Endpoint> = avoid.to_vec();
+    let mut avoiding = !avoid.is_empty();
     // Made when there is nothing to do but to wait, before looking once more: no change is missed.
     let mut waiting = None;
     loop {
         if let Some(replica) = upstream.choose(&tried) {
             trip.replica = Some(Arc::clone(&replica));
-            let lease = match thread.pool.reuse(&replica) {
+            let lease = match thread.pool.reuse(&replica, sure) {
                 Some(lease) => Ok(lease),
                 None => {
                     let begun = Instant::now();
@@ -70,6 +75,9 @@ pub async fn lease(
             continue;
         }
         tried.clear();
+        if std::mem::take(&mut avoiding) {
+            continue;
+        }
         let Some((changes, deadline, _)) = &mut waiting else {
             let shared = &thread.shared;
             upstream.metrics.held.inc();

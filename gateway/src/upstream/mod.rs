@@ -3,7 +3,9 @@
 pub mod endpoint;
 pub mod exchange;
 pub mod hold;
+pub mod http1;
 pub mod pool;
 pub mod replica;
 pub mod resolve;
 pub mod stream;
+pub mod timer;

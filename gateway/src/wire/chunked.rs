@@ -178,6 +178,11 @@ impl Decoder {
         Ok(bytes.len())
     }
 
+    /// True when the end was reached and fields came before it.
+    pub fn has_trailers(&self) -> bool {
+        matches!(self.place, Place::End) && self.trailers.len() > b"\r\n".len()
+    }
+
     /// The trailers, once the end was reached; `None` when there are none.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ run() {
 }
 
 # Reads `docker compose config` from stdin, so that there is one reader of .env, and sets
-# `project`, `domain`, `ports` (lines of SERVICE TARGET PUBLISHED) and `address`.
+# `project`, `domain`, `ports` (lines of SERVICE TARGET PUBLISHED PROTOCOL) and `address`.
 read_config() {
     local config https_port
     config=$(cat)
@@ -52,11 +52,12 @@ read_config() {
     project=$(sed -n 's/^name: //p' <<<"$config")
     domain=$(sed -n 's/^ *GATEWAY__DOMAIN: //p' <<<"$config" | tr -d \")
     ports=$(awk '/^  [^ ]/ { service = $1; sub(/:/, "", service) } $1 == "target:" { target = $2 }
-        $1 == "published:" { gsub(/"/, "", $2); print service, target, $2 }' <<<"$config")
+        $1 == "published:" { gsub(/"/, "", $2); published = $2 }
+        $1 == "protocol:" && published { print service, target, published, $2; published = "" }' <<<"$config")
     https_port=$(published 8443)
     address=https://$domain
     [ "$https_port" = 443 ] || address=$address:$https_port
 }
 
-# published TARGET: the port of the machine that the gateway's port TARGET is published on.
-published() { awk -v target="$1" '$1 == "gateway" && $2 == target { print $3 }' <<<"$ports"; }
+# published TARGET: the port of the machine that the gateway's TCP port TARGET is published on.
+published() { awk -v target="$1" '$1 == "gateway" && $2 == target && $4 == "tcp" { print $3 }' <<<"$ports"; }

@@ -28,6 +28,8 @@ pub struct Config {
     pub https: SocketAddr,
     /// Where `/healthz` and `/metrics` of the gateway itself are, in plain HTTP.
     pub admin: SocketAddr,
+    /// Whether HTTP/3 is served, over UDP at the address of `https`.
+    pub http3: bool,
     /// Folder of the certificates.
     pub certs: PathBuf,
     /// `[HOST]/PREFIX=http://NAME:PORT`, whitespace separated.
@@ -99,6 +101,7 @@ impl Default for Config {
             http: any(8080),
             https: any(8443),
             admin: any(9000),
+            http3: true,
             certs: "/certs".into(),
             routes: Routes::default(),
             sites: GivenSites::default(),

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -30,6 +31,9 @@ use crate::certs::sites;
 use crate::certs::source::Outlet;
 use crate::config::Config;
 use crate::edge::admin;
+use crate::edge::http3::connection::Knock;
+use crate::edge::http3::endpoint;
+use crate::edge::http3::endpoint::Door;
 use crate::edge::listen::Listener;
 use crate::edge::tls;
 use crate::edge::tls::Certificates;
@@ -64,6 +68,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let https = named("https", config.https, chassis::bind_each(config.https, threads))?;
     let http = named("http", config.http, chassis::bind_each(config.http, threads))?;
     let admin = named("admin", config.admin, chassis::bind(config.admin))?;
+    let quic = quic_socket(&config, &https[0])?;
     let addresses = (https[0].local_addr()?, http[0].local_addr()?, admin.local_addr()?);
 
     let registry = chassis::registry(about)?;
@@ -74,7 +79,11 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let outlet = Outlet::new(metrics.clone());
     outlet.board.list(&sites::configured(&config).map_err(Fatal::settings)?);
     publish(&keeper, &opened.leaf, &outlet);
-    let acceptor = acceptor(provider, Arc::clone(&outlet.certificates))?;
+    let acceptor = acceptor(Arc::clone(&provider), Arc::clone(&outlet.certificates))?;
+    let quic = match quic {
+        Some(socket) => Some((socket, quic_config(provider, Arc::clone(&outlet.certificates))?)),
+        None => None,
+    };
 
     let runtime = new_runtime()?;
     let (stop, stopping) = Stopping::channel();
@@ -87,10 +96,22 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let (alive, mut ended) = mpsc::channel(1);
     // Set before anybody is told that the gateway is ready.
     let signal = runtime.block_on(async { chassis::stop_signal() })?;
-    for (number, sockets) in https.into_iter().zip(http).enumerate() {
+    let (ways, knocks): (Vec<_>, Vec<_>) = (0..threads).map(|_| endpoint::channel()).unzip();
+    let mut door = quic.map(|(socket, config)| Door {
+        socket,
+        config,
+        threads: ways,
+        places: Arc::clone(&places),
+        gauge: shared.metrics.connections(Protocol::Handshake),
+        alive: alive.clone(),
+    });
+    for (number, (sockets, knocks)) in https.into_iter().zip(http).zip(knocks).enumerate() {
         let runtime = new_runtime()?;
         let acceptor = acceptor.clone();
-        let serving = Serving::new(&runtime, number, sockets, &shared, &places, acceptor, &alive)?;
+        let mut serving =
+            Serving::new(&runtime, number, sockets, &shared, &places, acceptor, &alive)?;
+        // The first thread keeps the door; each serves those who come through.
+        serving.quic = (door.take(), Some(knocks));
         let thread = thread::Builder::new().name(format!("serve-{number}"));
         thread.spawn(move || runtime.block_on(serving.run()))?;
     }
@@ -127,6 +148,28 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     // A question to DNS may still be out; nobody needs the answer.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// The UDP socket on the port of `https`.
+fn quic_socket(config: &Config, https: &TcpListener) -> Result<Option<UdpSocket>, Fatal> {
+    if !config.http3 {
+        return Ok(None);
+    }
+    let address = https.local_addr()?;
+    let socket = endpoint::bind(address).map_err(|error| {
+        let what = "https: HTTP/3 cannot listen on UDP (http3 = false switches it off)";
+        Fatal::new(format!("{what}, {address}"), error)
+    })?;
+    Ok(Some(socket))
+}
+
+fn quic_config(
+    provider: Arc<CryptoProvider>,
+    certificates: Arc<Certificates>,
+) -> Result<quinn::ServerConfig, Fatal> {
+    let tls = tls::quic_config(provider, certificates);
+    let tls = tls.map_err(|error| Fatal::new("TLS over QUIC", error))?;
+    endpoint::server_config(tls).map_err(|error| Fatal::new("TLS over QUIC", error))
 }
 
 fn named<T>(key: &str, address: SocketAddr, bound: io::Result<T>) -> Result<T, Fatal> {
@@ -218,6 +261,8 @@ struct Serving {
     acceptor: TlsAcceptor,
     shared: Arc<Shared>,
     pool: Arc<Pool>,
+    thread: Arc<Thread>,
+    quic: (Option<Door>, Option<mpsc::Receiver<Knock>>),
 }
 
 impl Serving {
@@ -249,12 +294,23 @@ impl Serving {
         };
         let (https, http) =
             (listener(sockets.0, Protocol::Handshake)?, listener(sockets.1, Protocol::Plain)?);
-        Ok(Self { https, http, acceptor, shared: Arc::clone(shared), pool })
+        let quic = (None, None);
+        Ok(Self { https, http, acceptor, shared: Arc::clone(shared), pool, thread, quic })
     }
 
     async fn run(self) {
-        let Self { https, http, acceptor, shared, pool } = self;
+        let Self { https, http, acceptor, shared, pool, thread, quic: (door, knocks) } = self;
         tokio::spawn(pool.sweep());
+        if let Some(knocks) = knocks {
+            tokio::spawn(endpoint::serve(knocks, Arc::clone(&thread)));
+        }
+        if let Some(door) = door {
+            tokio::spawn(async move {
+                if let Err(error) = door.keep(thread).await {
+                    log::error!("HTTP/3 ended: {error}");
+                }
+            });
+        }
         // Tasks of their own, so that a panic in one ends only that one; health then tells.
         let https = tokio::spawn(https.https(acceptor));
         let http = tokio::spawn(http.http());

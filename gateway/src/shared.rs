@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use chassis::Stopping;
+use http::HeaderValue;
 use prometheus::IntGauge;
 use prometheus::Registry;
 use tokio::sync::OwnedSemaphorePermit;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub connector: Arc<Connector>,
     /// [`Config::requests_max`] as the gauge counts.
     pub requests_max: i64,
+    /// Where else it is served (RFC 7838): by HTTP/3, as clients see its port.
+    pub alternative: Option<HeaderValue>,
     /// What the certificate covers.
     pub names: Vec<String>,
     /// Connections by client.
@@ -81,6 +84,7 @@ impl Shared {
             no_route: route("none"),
             metrics_route: route("metrics"),
             requests_max: i64::try_from(config.requests_max).unwrap_or(i64::MAX),
+            alternative: alternative(&config),
             names: ca::names(config.domain.as_str(), config.routes.hosts()),
             config,
             registry,
@@ -93,6 +97,12 @@ impl Shared {
             ending,
         }
     }
+}
+
+/// For a day, after which a client that has not been here for so long asks again.
+fn alternative(config: &Config) -> Option<HeaderValue> {
+    let text = format!("h3=\":{}\"; ma=86400", config.public_https_port);
+    config.http3.then(|| HeaderValue::from_str(&text).ok()).flatten()
 }
 
 impl Shared {

@@ -32,7 +32,7 @@ fn port(address: &str) -> u16 {
 }
 
 #[test]
-fn only_the_gateways_two_ports_are_published() {
+fn only_the_gateways_ports_are_published() {
     let stack = Stack::from_env();
     let mut published = Vec::new();
     for service in SERVICES {
@@ -50,6 +50,7 @@ fn only_the_gateways_two_ports_are_published() {
     let expected = [
         ("gateway", "8080/tcp".to_owned(), port(stack.http())),
         ("gateway", "8443/tcp".to_owned(), port(stack.https())),
+        ("gateway", "8443/udp".to_owned(), port(stack.https())),
     ];
     assert_eq!(published, expected);
 }

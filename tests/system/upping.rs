@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::net::TcpListener;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
@@ -102,6 +103,12 @@ fn a_taken_port_is_named_with_who_has_it() {
     let output = project.up(&[("HTTP_PORT", &taken.to_string())]);
     let process = format!("(process {})", std::process::id());
     told(&output, &format!("Port {taken} is taken by "), "HTTP_PORT=8080 ./up");
+    assert!(output.stderr.contains(&process), "{process} is missing in {}", output.stderr);
+
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = socket.local_addr().unwrap().port();
+    let output = project.up(&[("HTTPS_PORT", &taken.to_string())]);
+    told(&output, &format!("Port {taken} (UDP, for HTTP/3) is taken by "), "HTTPS_PORT=8443 ./up");
     assert!(output.stderr.contains(&process), "{process} is missing in {}", output.stderr);
 
     let of_the_stack = stack.https().rsplit(':').next().unwrap();

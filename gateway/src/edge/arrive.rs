@@ -37,7 +37,8 @@ pub enum Entrance {
     Direct(Entered),
 }
 
-fn count(shared: &Shared, address: SocketAddr) -> Option<Entered> {
+/// Counts one more connection of the client at `address`, unless it has as many as it may have.
+pub fn count(shared: &Shared, address: SocketAddr) -> Option<Entered> {
     let most = shared.config.connections_of(address.ip());
     let entered = shared.addresses.enter(address.ip(), most);
     if entered.is_none() {

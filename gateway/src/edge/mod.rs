@@ -5,6 +5,7 @@ pub mod arrive;
 pub mod handshake;
 pub mod http1;
 pub mod http2;
+pub mod http3;
 pub mod listen;
 pub mod plain;
 pub mod redirect;

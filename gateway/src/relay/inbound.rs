@@ -11,11 +11,16 @@ use http_body::SizeHint;
 use hyper::body::Body;
 use hyper::body::Incoming;
 
+use crate::edge::http3::body::H3Body;
+use crate::edge::http3::body::H3Error;
+
 /// A body as its protocol's server reads it. Each protocol adds a variant.
 #[derive(Debug)]
 pub enum Inbound {
     /// From hyper's server.
     Hyper(Incoming),
+    /// From HTTP/3.
+    H3(Box<H3Body>),
 }
 
 /// Why a client's body could not be read to its end.
@@ -23,6 +28,8 @@ pub enum Inbound {
 pub enum InboundError {
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    #[error(transparent)]
+    H3(#[from] H3Error),
 }
 
 impl Body for Inbound {
@@ -38,18 +45,24 @@ impl Body for Inbound {
                 let frame = ready!(Pin::new(body).poll_frame(context));
                 Poll::Ready(frame.map(|frame| frame.map_err(InboundError::from)))
             }
+            Self::H3(body) => {
+                let frame = ready!(Pin::new(&mut **body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(InboundError::from)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(body) => body.is_end_stream(),
+            Self::H3(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(body) => body.size_hint(),
+            Self::H3(body) => body.size_hint(),
         }
     }
 }

@@ -54,13 +54,15 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
     connection.requests.fetch_add(1, Ordering::Relaxed);
     let mut account = Account::open(&connection, parts.method.clone(), parts.uri.clone());
     let shared = connection.shared();
+    // Who is there already need not be told.
+    let alternative = shared.alternative.clone().filter(|_| parts.version < Version::HTTP_3);
     let crowded = shared.metrics.in_flight.get() > shared.requests_max;
     account.request_id = request_id(&mut parts.headers);
     if shared.config.log_user_agents {
         account.user_agent = parts.headers.get(header::USER_AGENT).cloned();
     }
     let accept = parts.headers.get(header::ACCEPT).cloned();
-    let http1 = parts.version != Version::HTTP_2;
+    let http1 = parts.version < Version::HTTP_2;
     let served = match crowded {
         false => serve(&connection, parts, body, &mut account).await,
         true => Err(too_many()),
@@ -91,6 +93,9 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
         }
     };
     response.headers_mut().insert(REQUEST_ID.clone(), request_id);
+    if let Some(elsewhere) = &alternative {
+        response.headers_mut().entry(header::ALT_SVC).or_insert_with(|| elsewhere.clone());
+    }
     response
 }
 
@@ -224,7 +229,7 @@ fn outgoing_headers(
     headers.insert(header::HOST, host);
     // The gateway itself says 100 once the upstream takes the body.
     headers.remove(header::EXPECT);
-    if parts.version == Version::HTTP_2 {
+    if parts.version >= Version::HTTP_2 {
         join_cookies(headers);
     }
     if asked.trailers {
@@ -234,7 +239,8 @@ fn outgoing_headers(
     Ok(client)
 }
 
-/// HTTP/2 may cut `Cookie` into several fields; HTTP/1 has one (RFC 9113 §8.2.3).
+/// HTTP/2 and 3 may cut `Cookie` into several fields; HTTP/1 has one (RFC 9113 §8.2.3, RFC 9114
+/// §4.2.1).
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> =
         headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();

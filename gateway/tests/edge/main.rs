@@ -8,6 +8,7 @@ mod certificates;
 mod clients;
 mod drain;
 mod framing;
+mod http3;
 mod replicas;
 mod scrape;
 mod streams;

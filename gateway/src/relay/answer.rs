@@ -14,7 +14,7 @@ use crate::rules::policy::Refusal;
 pub enum Failure {
     /// Answered with the problem; the connection goes on.
     Problem(Problem),
-    /// Answered 400; what follows on an HTTP/1 connection is not read.
+    /// Answered 400, or 431; what follows on an HTTP/1 connection is not read.
     Refused(Refusal),
     /// Answered 401: who asks has to show a token (RFC 6750 §3).
     Unauthorized,
@@ -32,7 +32,7 @@ impl Failure {
     pub fn response(&self, accept: Option<&HeaderValue>, http1: bool) -> Response<Bytes> {
         let problem = match self {
             Self::Problem(problem) => problem.clone(),
-            Self::Refused(refusal) => Problem::new(400, refusal.to_string()),
+            Self::Refused(refusal) => Problem::new(refusal.status(), refusal.to_string()),
             Self::Unauthorized => {
                 Problem::new(401, "send `Authorization: Bearer` with the METRICS_TOKEN")
             }

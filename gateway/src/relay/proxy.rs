@@ -190,10 +190,7 @@ fn framing(connection: &Connection, parts: &Parts) -> Result<(), Refusal> {
     match &connection.screen {
         // A panic under this lock ends only its connection.
         Some(screen) => screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).verdict(),
-        None => {
-            let lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter().count();
-            if lengths > 1 { Err(Refusal::ContentLength) } else { Ok(()) }
-        }
+        None => policy::multiplexed(&parts.method, &parts.uri, &parts.headers),
     }
 }
 

@@ -11,6 +11,9 @@ use http::header;
 /// Longest host name, without the port (RFC 1035 §2.3.4).
 const HOST_BYTES_MAX: usize = 255;
 
+/// Most fields of a request.
+pub const FIELDS_MAX: usize = 100;
+
 /// Why a request is refused; the text is the problem's detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -36,6 +39,10 @@ pub enum Refusal {
     UpgradeBody,
     #[error("a line of the head must end with CR LF, not with LF alone")]
     BareLineFeed,
+    #[error("the scheme must be https")]
+    Scheme,
+    #[error("a request has at most {FIELDS_MAX} fields")]
+    Fields,
     #[error("the bytes on this connection could not be followed as HTTP/1.1")]
     Unframed,
 }
@@ -56,7 +63,35 @@ impl Refusal {
             Self::UpgradeBody => "upgrade_body",
             Self::BareLineFeed => "bare_line_feed",
             Self::Unframed => "unframed",
+            Self::Scheme => "scheme",
+            Self::Fields => "fields",
         }
+    }
+
+    /// The status of the answer.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Fields => 431,
+            _ => 400,
+        }
+    }
+}
+
+/// What HTTP/2 and HTTP/3 frame by themselves and leave to us: one length (RFC 9110 §8.6), the scheme
+/// of the connection (RFC 9113 §8.3.1; `CONNECT` without a protocol has none), and the number of
+/// fields, of which they bound only the bytes.
+pub fn multiplexed(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.len() > FIELDS_MAX {
+        return Err(Refusal::Fields);
+    }
+    if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
+        return Err(Refusal::ContentLength);
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(()),
+        // h2 does not tell the scheme of a target that names no host.
+        None if method == Method::CONNECT || uri.authority().is_none() => Ok(()),
+        _ => Err(Refusal::Scheme),
     }
 }
 
@@ -201,6 +236,32 @@ mod tests {
             headers.append(header::HOST, value.parse().unwrap());
         }
         host(&uri.parse().unwrap(), &headers)
+    }
+
+    #[test]
+    fn what_comes_over_http2_has_one_length_one_scheme_and_few_fields() {
+        let judge = |method: Method, uri: &str, fields: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for name in fields {
+                headers.append(name.parse::<header::HeaderName>().unwrap(), "1".parse().unwrap());
+            }
+            multiplexed(&method, &uri.parse().unwrap(), &headers)
+        };
+        let length = "content-length";
+        for (method, uri, fields, expected) in [
+            (Method::GET, "https://a/", &[][..], Ok(())),
+            (Method::POST, "https://a/", &[length], Ok(())),
+            (Method::POST, "https://a/", &[length, length], Err(Refusal::ContentLength)),
+            (Method::GET, "https://a/", &["x"; 100], Ok(())),
+            (Method::GET, "https://a/", &["x"; 101], Err(Refusal::Fields)),
+            (Method::GET, "http://a/", &[], Err(Refusal::Scheme)),
+            (Method::GET, "ftp://a/", &[], Err(Refusal::Scheme)),
+            (Method::GET, "/", &[], Ok(())),
+            (Method::CONNECT, "a:443", &[], Ok(())),
+        ] {
+            assert_eq!(judge(method, uri, fields), expected, "{uri} {}", fields.len());
+        }
+        assert_eq!((Refusal::Fields.status(), Refusal::Scheme.status()), (431, 400));
     }
 
     #[test]

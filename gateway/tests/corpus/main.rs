@@ -1,0 +1,9 @@
+//! Requests that smuggle or are malformed, written byte by byte to the real gateway, in front of a
+//! canary that keeps every byte it gets.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod frames;
+mod h2;
+#[expect(dead_code, unused_imports, reason = "shared with the tests of the edge")]
+#[path = "../edge/support/mod.rs"]
+mod support;

@@ -27,6 +27,7 @@ pub use bind::bind;
 pub use bind::bind_each;
 pub use excerpt::excerpt;
 pub use fatal::Fatal;
+pub use healthcheck::ask;
 pub use id::random_id;
 pub use problem::Problem;
 pub use registry::registry;

@@ -104,7 +104,7 @@ fn perform<C: Settings>(
         Asked::Healthcheck => {
             let settings: C = settings::load(about.name, file.as_deref())?;
             let address = settings.health_address();
-            healthcheck::ask(address)
+            healthcheck::healthy(address)
                 .map_err(|error| Fatal::new(format!("not healthy at {address}"), error))
         }
         Asked::Serve => {

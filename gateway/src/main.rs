@@ -18,7 +18,12 @@ use chassis::Command;
 use crate::config::Config;
 
 /// The subcommands that only the gateway has.
-const COMMANDS: &[Command<Config>] = &[];
+const COMMANDS: &[Command<Config>] = &[Command {
+    name: "status",
+    arguments: "[--json]",
+    summary: "show the running gateway's certificates, routes and replicas",
+    run: observe::status::command::run,
+}];
 
 fn main() -> ExitCode {
     let about = chassis::about!();

@@ -22,6 +22,7 @@ use crate::edge::unread::Unread;
 use crate::live::Books;
 use crate::live::Live;
 use crate::observe::access::writer::AccessLog;
+use crate::observe::clients::Clients;
 use crate::observe::counts::RouteMetrics;
 use crate::observe::metrics::Metrics;
 use crate::observe::negotiated::Negotiated;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub alternative: Option<HeaderValue>,
     /// What the certificate covers.
     pub names: Vec<String>,
+    /// Who connected of late.
+    pub clients: Clients,
     /// Connections by client.
     pub addresses: Arc<Addresses>,
     /// Listeners that take connections.
@@ -92,6 +95,7 @@ impl Shared {
             connector,
             outlet,
             addresses: Arc::default(),
+            clients: Clients::default(),
             accepting: AtomicUsize::new(0),
             stopping,
             ending,

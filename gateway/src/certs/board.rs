@@ -94,7 +94,6 @@ impl Board {
     }
 
     /// Every site, in the order of the names.
-    #[expect(dead_code, reason = "the page that shows it comes with the status")]
     pub fn all(&self) -> Vec<SiteStatus> {
         self.lock().values().cloned().collect()
     }

@@ -46,6 +46,7 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
     shared.metrics.handshake(negotiated);
     open.becomes(shared.metrics.connections(negotiated.protocol()));
     let peer = Peer::new(address, &config.trusted_proxies);
+    shared.clients.see(&peer);
     let http2 = negotiated.alpn == "h2";
     let screen = (!http2).then(|| Arc::new(Mutex::new(Screen::default())));
     let connection = Arc::new(Connection {

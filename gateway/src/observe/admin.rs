@@ -1,4 +1,4 @@
-//! The inside page of the gateway: `/healthz` and `/metrics`, in plain HTTP, never published.
+//! The inside page of the gateway: `/healthz`, `/metrics` and `/status`, in plain HTTP, never published.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use http::header;
 use http_body_util::Full;
 use prometheus::TextEncoder;
 
+use crate::observe::status;
 use crate::relay::answer::Failure;
 use crate::shared::Shared;
 
@@ -23,6 +24,12 @@ pub fn answer<B>(request: &Request<B>, shared: &Arc<Shared>) -> Response<Full<By
             Ok(()) => ("text/plain; charset=utf-8", "ok\n".to_owned()),
             Err(why) => return failure(request, StatusCode::SERVICE_UNAVAILABLE, why),
         },
+        "/status" if read => match serde_json::to_string_pretty(&status::collect(shared)) {
+            Ok(page) => ("application/json", page + "\n"),
+            Err(error) => {
+                return failure(request, StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+            }
+        },
         "/metrics" if read => {
             match TextEncoder::new().encode_to_string(&shared.registry.gather()) {
                 Ok(page) => ("text/plain; version=0.0.4; charset=utf-8", page),
@@ -32,7 +39,7 @@ pub fn answer<B>(request: &Request<B>, shared: &Arc<Shared>) -> Response<Full<By
             }
         }
         _ => {
-            let detail = "GET /healthz and GET /metrics are here".to_owned();
+            let detail = "GET /healthz, GET /metrics and GET /status are here".to_owned();
             return failure(request, StatusCode::NOT_FOUND, detail);
         }
     };

@@ -3,10 +3,12 @@
 pub mod access;
 pub mod account;
 pub mod admin;
+pub mod clients;
 pub mod counts;
 pub mod exposition;
 pub mod metrics;
 pub mod negotiated;
 pub mod scrape;
 pub mod series;
+pub mod status;
 pub mod trip;

@@ -40,6 +40,20 @@ impl Replica {
         Load(Arc::clone(self))
     }
 
+    /// Requests and tunnels that it serves for us now.
+    pub fn load_now(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// `well`, or why it gets no requests; for people.
+    pub fn state(&self, now_ms: u64) -> &'static str {
+        match self.doubt_until_ms.load(Ordering::Relaxed) {
+            0 => "well",
+            until if until > now_ms => "refused a connection",
+            _ => "to be tried",
+        }
+    }
+
     /// It refused a connection.
     pub fn doubt(&self, now_ms: u64) {
         self.doubt_until_ms.store(now_ms + DOUBT_MS, Ordering::Relaxed);

@@ -11,6 +11,7 @@ mod framing;
 mod http3;
 mod replicas;
 mod scrape;
+mod status;
 mod streams;
 mod support;
 mod tunnels;

@@ -85,9 +85,11 @@ pub async fn serve(knock: Knock, thread: Arc<Thread>) {
     shared.metrics.handshake(negotiated);
     open.becomes(shared.metrics.connections(negotiated.protocol()));
     let data = quic.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let peer = Peer::new(address, &shared.config.trusted_proxies);
+    shared.clients.see(&peer);
     let connection = Arc::new(Connection {
         thread,
-        peer: Peer::new(address, &shared.config.trusted_proxies),
+        peer,
         negotiated,
         server_name: data.and_then(|data| data.server_name),
         screen: None,

@@ -48,8 +48,11 @@ use crate::upstream::pool::Pool;
 use crate::upstream::resolve;
 use crate::upstream::stream::Connector;
 
-/// Time for connections to say goodbye once the drain is over.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// Time for connections to say goodbye, at the end of the drain.
+const FAREWELL: Duration = Duration::from_millis(400);
+
+/// What is left of the drain when goodbyes begin: time for them, and for the threads to end.
+const LAST: Duration = Duration::from_millis(500);
 
 /// Questions to DNS at once; each blocks a thread.
 const BLOCKING_THREADS_MAX: usize = 16;
@@ -135,7 +138,8 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
         log::info!("stopping: up to {} s for what runs", drain.as_secs());
         // Nobody listens only when everything has ended already.
         stop.send_replace(true);
-        if tokio::time::timeout(drain, ended.recv()).await.is_err() {
+        // `docker stop` counts the time as a whole, so goodbyes are part of it.
+        if tokio::time::timeout(drain - LAST.min(drain / 2), ended.recv()).await.is_err() {
             log::warn!("not everything ended in time");
             end.send_replace(true);
             let _: Result<_, _> = tokio::time::timeout(FAREWELL * 2, ended.recv()).await;

@@ -52,6 +52,7 @@ pub async fn serve(stream: TlsStream<TcpStream>, connection: Arc<Connection>) ->
         .max_header_list_size(u32::try_from(screen::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let idle = Duration::from_secs(shared.config.header_s);

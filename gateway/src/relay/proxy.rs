@@ -34,6 +34,7 @@ use crate::rules::hop;
 use crate::rules::policy;
 use crate::rules::policy::Refusal;
 use crate::rules::trace;
+use crate::rules::websocket;
 use crate::shared::Connection;
 use crate::upstream::exchange;
 use crate::upstream::exchange::Outgoing;
@@ -114,6 +115,11 @@ async fn serve(
 ) -> Result<Served, Failure> {
     let shared = connection.shared();
     framing(connection, &parts)?;
+    // From here on it is what it would be in HTTP/1.1: a GET that asks to switch.
+    let extended = websocket::is_extended(&parts.method, &parts.extensions);
+    if extended {
+        parts.method = Method::GET;
+    }
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         let detail = format!("{} is not served here", parts.method);
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, detail));
@@ -147,10 +153,11 @@ async fn serve(
     parts.headers.insert(REQUEST_ID.clone(), account.request_id.clone());
     let websocket =
         asked.websocket && parts.version == Version::HTTP_11 && parts.method == Method::GET;
-    let client_side = upgrade(&mut parts.extensions).filter(|_| websocket);
+    let client_side = upgrade(&mut parts.extensions).filter(|_| websocket || extended);
     if client_side.is_some() {
         upgrade_fields(&mut parts.headers);
     }
+    let accept = extended.then(|| websocket::ask(&mut parts.headers, rand::random()));
     let target = parts.uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, upload };
     let (head, answer) =
@@ -162,14 +169,27 @@ async fn serve(
     let mut response = Response::new(answer);
     *response.status_mut() = head.status;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        if extended && head.status.is_success() {
+            // To the client, any 2xx would say that the WebSocket is open (RFC 8441 §5).
+            return Err(Failure::new(StatusCode::BAD_GATEWAY, "this is not a WebSocket"));
+        }
         *response.headers_mut() = headers;
         return Ok(Served::Relayed(response));
     }
     let (head, answer) = response.into_parts();
     match (client_side, answer.into_tunnel()) {
         (Some(client), Some((stream, ahead, load))) => {
-            upgrade_fields(&mut headers);
             let mut response = Response::from_parts(head, ());
+            match accept {
+                None => upgrade_fields(&mut headers),
+                Some(accept) if websocket::is_accepted(&mut headers, &accept) => {
+                    *response.status_mut() = StatusCode::OK;
+                }
+                Some(_) => {
+                    let detail = "the service did not read the WebSocket's key";
+                    return Err(Failure::new(StatusCode::BAD_GATEWAY, detail));
+                }
+            }
             *response.headers_mut() = headers;
             let upstream = Box::new(Ahead::new(ahead, stream));
             Ok(Served::Tunnel(response, tunnel::Tunnel { client, upstream, load }))

@@ -8,3 +8,5 @@ pub mod proxied;
 pub mod rate;
 pub mod route;
 pub mod trace;
+pub mod websocket;
+pub mod ws_frames;

@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
+use tungstenite::protocol::frame::coding::CloseCode;
+
 use crate::support::Gateway;
 use crate::support::Upstream;
 use crate::support::read_answer;
@@ -52,10 +54,16 @@ fn a_tunnel_may_go_on_until_the_drain_is_over() {
     until("the port to close", || TcpStream::connect(gateway.https).err());
     socket.send(tungstenite::Message::text("still")).unwrap();
     assert_eq!(socket.read().unwrap(), tungstenite::Message::text("still"));
+    // Then it is told why, and that it may come again.
+    let tungstenite::Message::Close(Some(close)) = socket.read().unwrap() else {
+        panic!("no close frame");
+    };
+    assert_eq!(close.code, CloseCode::Restart);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(2), "{took:?}");
     assert!(gateway.service.wait().success());
     let took = start.elapsed();
-    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
-    assert!(socket.read().is_err());
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 #[test]

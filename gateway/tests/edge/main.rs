@@ -7,6 +7,7 @@ mod answers;
 mod certificates;
 mod clients;
 mod drain;
+mod extended;
 mod framing;
 mod http3;
 mod replicas;

@@ -45,7 +45,7 @@ pub fn echo() -> Upstream {
 }
 
 /// Says 101.
-fn switch(call: &mut Call<'_>) -> io::Result<()> {
+pub fn switch(call: &mut Call<'_>) -> io::Result<()> {
     let key = call.request.field("sec-websocket-key").unwrap().to_owned();
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
     call.write(format!(

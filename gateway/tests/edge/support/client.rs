@@ -163,6 +163,28 @@ pub fn h2(
     runtime.block_on(async { tokio::time::timeout(LONG, work).await.unwrap() })
 }
 
+/// The sending side of an HTTP/2 connection, for requests without a body.
+pub type H2 = hyper::client::conn::http2::SendRequest<http_body_util::Empty<Bytes>>;
+
+/// Lets `work` have an HTTP/2 connection that has the server's settings.
+pub fn on_h2<Work: Future<Output = ()>>(gateway: &Gateway, work: impl FnOnce(H2) -> Work) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let all = async {
+        let stream = rustls_stream(gateway).await;
+        let (mut sender, connection): (H2, _) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        // Extended CONNECT may be sent once the server's SETTINGS have come. The gateway answers this one.
+        let first = http::Request::get("https://localhost/healthz").body(Default::default());
+        let first = sender.send_request(first.unwrap()).await.unwrap();
+        first.into_body().collect().await.unwrap();
+        work(sender).await;
+    };
+    runtime.block_on(async { tokio::time::timeout(LONG, all).await.unwrap() });
+}
+
 async fn rustls_stream(
     gateway: &Gateway,
 ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {

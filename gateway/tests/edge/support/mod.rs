@@ -9,8 +9,10 @@ use std::time::Duration;
 use std::time::Instant;
 
 pub use client::Client;
+pub use client::H2;
 pub use client::exchange;
 pub use client::h2;
+pub use client::on_h2;
 pub use client::read_answer;
 pub use client::tls;
 pub use gateway::Gateway;

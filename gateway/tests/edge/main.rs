@@ -10,6 +10,7 @@ mod drain;
 mod extended;
 mod framing;
 mod http3;
+mod misbehaving;
 mod replicas;
 mod scrape;
 mod status;

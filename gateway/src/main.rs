@@ -17,6 +17,10 @@ use chassis::Command;
 
 use crate::config::Config;
 
+/// glibc's allocator costs HTTP/2 a tenth more instructions, and keeps more after a load.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The subcommands that only the gateway has.
 const COMMANDS: &[Command<Config>] = &[Command {
     name: "status",

@@ -20,6 +20,7 @@ use crate::live::Live;
 use crate::observe::access::line::Entry;
 use crate::observe::access::writer::AccessLog;
 use crate::observe::counts::RouteMetrics;
+use crate::observe::negotiated::Protocol;
 use crate::observe::trip::Trip;
 use crate::rules::trace::TraceId;
 use crate::shared::Connection;
@@ -122,6 +123,11 @@ impl Account {
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status;
         self.broken = None;
+    }
+
+    /// What the client speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.connection.negotiated.protocol()
     }
 
     /// Watches whether the answer is read, where that is for the gateway to know.

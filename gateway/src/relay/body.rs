@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 use crate::edge::unread::Watch;
 use crate::observe::account::Account;
 use crate::observe::account::CLIENT_GONE;
+use crate::observe::negotiated::Protocol;
 use crate::relay::inbound::Inbound;
 use crate::relay::inbound::InboundError;
 use crate::rules::forwarded;
@@ -32,6 +33,10 @@ use crate::rules::rate::Least;
 use crate::rules::rate::Pace;
 use crate::upstream::http1::answer::Answer;
 use crate::upstream::http1::answer::AnswerError;
+
+/// What HTTP/2 sends at once: with the nine bytes of a frame's head it fills one TLS record (2^14
+/// bytes, RFC 8446 §5.1), where 2^14 bytes would take two.
+const HTTP2_PIECE_BYTES_MAX: usize = 16_384 - 9;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -268,8 +273,11 @@ impl Download {
     }
 
     /// An upstream's answer.
-    pub fn relayed(answer: Box<Answer>, account: Account) -> Self {
+    pub fn relayed(mut answer: Box<Answer>, account: Account) -> Self {
         let watch = account.watch();
+        if account.protocol() == Protocol::Http2 {
+            answer.cut(HTTP2_PIECE_BYTES_MAX);
+        }
         let content = Content::Relayed(answer);
         Self { content, account: Some(account), watch }
     }

@@ -11,6 +11,7 @@ use crate::support::Call;
 use crate::support::Gateway;
 use crate::support::Upstream;
 use crate::support::exchange;
+use crate::support::h2;
 use crate::support::read_answer;
 use crate::support::tls;
 use crate::support::until;
@@ -318,4 +319,30 @@ fn an_answer_until_close_ends_with_the_connection() {
         client.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert_eq!(read_answer(&mut client, false).unwrap().text(), "to the end");
     }
+}
+
+#[test]
+fn http2_gets_large_answers_whole_however_they_are_framed() {
+    let whole: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+    let body = whole.clone();
+    let upstream = Upstream::start(move |call| {
+        if path(call) == "/length" {
+            call.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()))?;
+            return call.write(&body);
+        }
+        call.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        for piece in [&body[..1], &body[1..40_000], &body[40_000..]] {
+            call.write(format!("{:x}\r\n", piece.len()))?;
+            call.write(piece)?;
+            call.write("\r\n")?;
+        }
+        call.write("0\r\n\r\n")
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    let ask = |path: &str| {
+        let request = http::Request::get(format!("https://localhost{path}"));
+        request.body(http_body_util::Full::default()).unwrap()
+    };
+    let answers = h2(&gateway, vec![ask("/length"), ask("/chunked"), ask("/length")]);
+    assert!(answers.iter().all(|answer| answer.body() == &whole));
 }

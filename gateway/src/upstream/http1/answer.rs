@@ -67,6 +67,8 @@ pub struct Answer {
     written: Option<WriteHalf<Stream>>,
     /// The connection may serve another request.
     keep: bool,
+    /// Longest piece that is passed on at once.
+    piece_bytes_max: usize,
     /// Longest time without a byte.
     idle: Duration,
     /// Nothing came when it was last asked for.
@@ -91,7 +93,23 @@ impl Answer {
         };
         let keep = keep && head.keep;
         let lease = Some(lease);
-        Self { state, buffer, announced: 0, lease, rest, written: None, keep, idle, waits: false }
+        Self {
+            state,
+            buffer,
+            announced: 0,
+            lease,
+            rest,
+            written: None,
+            keep,
+            piece_bytes_max: usize::MAX,
+            idle,
+            waits: false,
+        }
+    }
+
+    /// Cuts what is passed on into pieces of at most `bytes`.
+    pub fn cut(&mut self, bytes: usize) {
+        self.piece_bytes_max = bytes;
     }
 
     /// Gives the connection back where the answer has no body, or all of it is here already.
@@ -163,22 +181,23 @@ impl Answer {
 
     /// A frame out of what was read.
     fn piece(&mut self) -> Result<Option<Frame<Bytes>>, ChunkError> {
+        let here = self.buffer.len().min(self.piece_bytes_max);
         match &mut self.state {
-            State::Chunked(_) => return self.chunk(),
-            _ if self.buffer.is_empty() => return Ok(None),
-            State::Ended => return Ok(None),
-            State::Close => {}
+            State::Chunked(_) => self.chunk(),
+            _ if here == 0 => Ok(None),
+            State::Ended => Ok(None),
+            State::Close => Ok(Some(Frame::data(self.buffer.split_to(here)))),
             State::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.buffer.len());
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(here);
                 *left -= here as u64;
-                if *left == 0 {
-                    let data = self.buffer.split_to(here);
+                let whole = *left == 0;
+                let data = self.buffer.split_to(here);
+                if whole {
                     self.finish();
-                    return Ok(Some(Frame::data(data)));
                 }
+                Ok(Some(Frame::data(data)))
             }
         }
-        Ok(Some(Frame::data(std::mem::take(&mut self.buffer))))
     }
 
     /// The same of a chunked body.
@@ -200,6 +219,10 @@ impl Answer {
                     }));
                 }
             }
+        }
+        if length > self.piece_bytes_max {
+            self.announced = length - self.piece_bytes_max;
+            return Ok(Some(Frame::data(self.buffer.split_to(self.piece_bytes_max))));
         }
         let data = self.buffer.split_to(length);
         // The end may be here already: who passes this on can then say so at once.

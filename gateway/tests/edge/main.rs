@@ -12,6 +12,7 @@ mod framing;
 mod http3;
 mod misbehaving;
 mod replicas;
+mod resumption;
 mod scrape;
 mod status;
 mod streams;

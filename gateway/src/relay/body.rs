@@ -31,7 +31,7 @@ use crate::rules::forwarded;
 use crate::rules::hop;
 use crate::rules::rate::Least;
 use crate::rules::rate::Pace;
-use crate::upstream::http1::answer::Answer;
+use crate::upstream::answer::Answer;
 use crate::upstream::http1::answer::AnswerError;
 
 /// What HTTP/2 sends at once: with the nine bytes of a frame's head it fills one TLS record (2^14
@@ -262,7 +262,7 @@ enum Content {
     /// The gateway's own words.
     Own(Bytes),
     /// An upstream's.
-    Relayed(Box<Answer>),
+    Relayed(Answer),
 }
 
 impl Download {
@@ -273,7 +273,7 @@ impl Download {
     }
 
     /// An upstream's answer.
-    pub fn relayed(mut answer: Box<Answer>, account: Account) -> Self {
+    pub fn relayed(mut answer: Answer, account: Account) -> Self {
         let watch = account.watch();
         if account.protocol() == Protocol::Http2 {
             answer.cut(HTTP2_PIECE_BYTES_MAX);

@@ -36,9 +36,9 @@ use crate::rules::policy::Refusal;
 use crate::rules::trace;
 use crate::rules::websocket;
 use crate::shared::Connection;
+use crate::upstream::answer::Answer;
 use crate::upstream::exchange;
 use crate::upstream::exchange::Outgoing;
-use crate::upstream::http1::answer::Answer;
 use crate::wire::ahead::Ahead;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -103,7 +103,7 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
 /// How a request is answered.
 enum Served {
     Own(Response<Bytes>),
-    Relayed(Response<Box<Answer>>),
+    Relayed(Response<Answer>),
     Tunnel(Response<()>, tunnel::Tunnel),
 }
 
@@ -160,16 +160,16 @@ async fn serve(
     let accept = extended.then(|| websocket::ask(&mut parts.headers, rand::random()));
     let target = parts.uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, upload };
-    let (head, answer) =
+    let answered =
         exchange::exchange(&connection.thread, upstream, outgoing, &mut account.trip).await?;
 
-    let mut headers = head.headers;
+    let exchange::Answered { status, mut headers, body } = answered;
     hop::remove(&mut headers);
     headers.remove(header::SERVER);
-    let mut response = Response::new(answer);
-    *response.status_mut() = head.status;
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        if extended && head.status.is_success() {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        if extended && status.is_success() {
             // To the client, any 2xx would say that the WebSocket is open (RFC 8441 §5).
             return Err(Failure::new(StatusCode::BAD_GATEWAY, "this is not a WebSocket"));
         }

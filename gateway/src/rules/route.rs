@@ -24,11 +24,20 @@ pub enum Place {
         name: String,
         /// TCP port, never 0.
         port: u16,
-        /// HTTPS, with a certificate for `name`.
-        tls: bool,
+        scheme: Scheme,
     },
     /// A socket in the file system, by its absolute path.
     Unix(String),
+}
+
+/// What is spoken to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    Http,
+    /// HTTPS, with a certificate for the host's name.
+    Https,
+    /// HTTP/2 without TLS, from the first byte (RFC 9113 §3.3).
+    H2c,
 }
 
 impl Place {
@@ -44,8 +53,12 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host { name, port, tls } => {
-                let scheme = if *tls { "https://" } else { "" };
+            Self::Host { name, port, scheme } => {
+                let scheme = match scheme {
+                    Scheme::Http => "",
+                    Scheme::Https => "https://",
+                    Scheme::H2c => "h2c://",
+                };
                 match name.contains(':') {
                     true => write!(out, "{scheme}[{name}]:{port}"),
                     false => write!(out, "{scheme}{name}:{port}"),
@@ -77,7 +90,7 @@ impl fmt::Display for Route {
 /// The routing table, and the upstreams that it names.
 ///
 /// Written as whitespace-separated `[HOST]/PREFIX=http://NAME:PORT[,NAME:PORT…]`; in place of
-/// `http://` there may be `https://`, and in place of all that `unix:/PATH[,/PATH…]`.
+/// `http://` there may be `https://` or `h2c://`, and in place of all that `unix:/PATH[,/PATH…]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Routes {
@@ -135,7 +148,7 @@ pub enum RouteError {
     Prefix(String),
     #[error(
         "`{0}`: the upstream is written http://NAME:PORT, like http://dice:8080, or \
-         https://NAME:PORT or unix:/PATH"
+         https://NAME:PORT, h2c://NAME:PORT or unix:/PATH"
     )]
     Upstream(String),
     #[error("the route `{0}` is there twice")]
@@ -245,12 +258,11 @@ fn parse_upstream(to: &str) -> Option<Vec<Place>> {
     if let Some(paths) = to.strip_prefix("unix:") {
         return paths.split(',').map(parse_socket).collect();
     }
-    let (authorities, tls) = match to.strip_prefix("http://") {
-        Some(authorities) => (authorities, false),
-        None => (to.strip_prefix("https://")?, true),
-    };
+    let schemes = [("http", Scheme::Http), ("https", Scheme::Https), ("h2c", Scheme::H2c)];
+    let (scheme, authorities) = to.split_once("://")?;
+    let (_, scheme) = *schemes.iter().find(|(name, _)| *name == scheme)?;
     let authorities = authorities.strip_suffix('/').unwrap_or(authorities);
-    authorities.split(',').map(|authority| parse_place(authority, tls)).collect()
+    authorities.split(',').map(|authority| parse_place(authority, scheme)).collect()
 }
 
 /// Longest path of a socket (unix(7)).
@@ -261,7 +273,7 @@ fn parse_socket(path: &str) -> Option<Place> {
     (fits && !path.contains(char::is_control)).then(|| Place::Unix(path.to_owned()))
 }
 
-fn parse_place(authority: &str, tls: bool) -> Option<Place> {
+fn parse_place(authority: &str, scheme: Scheme) -> Option<Place> {
     let (name, port) = authority.rsplit_once(':')?;
     let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
     let name = match name.strip_prefix('[') {
@@ -274,7 +286,7 @@ fn parse_place(authority: &str, tls: bool) -> Option<Place> {
             (!name.is_empty() && name.chars().all(fits)).then(|| name.to_ascii_lowercase())?
         }
     };
-    Some(Place::Host { name, port, tls })
+    Some(Place::Host { name, port, scheme })
 }
 
 /// `path` with percent-encoded unreserved characters (RFC 3986 §2.3) decoded, all else untouched.
@@ -379,10 +391,14 @@ mod tests {
 
     #[test]
     fn an_upstream_may_speak_tls_or_be_a_socket_in_the_file_system() {
-        let table = table("/a=https://Say.example:443 /b=unix:/run/a.sock,/run/b.sock");
-        let host = |tls| Place::Host { name: "say.example".to_owned(), port: 443, tls };
-        assert_eq!(table.upstreams()[0], [host(true)]);
+        let table = table(
+            "/a=https://Say.example:443 /b=unix:/run/a.sock,/run/b.sock /c=h2c://a:1,[::1]:2",
+        );
+        let name = "say.example".to_owned();
+        let host = Place::Host { name, port: 443, scheme: Scheme::Https };
+        assert_eq!(table.upstreams()[0], [host]);
         assert_eq!(table.upstreams()[0][0].to_string(), "https://say.example:443");
+        assert_eq!(table.upstreams()[2][1].to_string(), "h2c://[::1]:2");
         let sockets: Vec<String> = table.upstreams()[1].iter().map(Place::to_string).collect();
         assert_eq!(sockets, ["unix:/run/a.sock", "unix:/run/b.sock"]);
     }

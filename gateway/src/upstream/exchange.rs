@@ -16,10 +16,10 @@ use crate::relay::body::Fault;
 use crate::relay::body::Upload;
 use crate::rules::policy;
 use crate::shared::Thread;
+use crate::upstream::answer::Answer;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::hold;
 use crate::upstream::hold::Missed;
-use crate::upstream::http1::answer::Answer;
 use crate::upstream::http1::call::Broken;
 use crate::upstream::http1::call::Call;
 use crate::upstream::http1::call::Limits;
@@ -27,6 +27,7 @@ use crate::upstream::http1::head::Head;
 use crate::upstream::http1::request;
 use crate::upstream::http1::request::Coding;
 use crate::upstream::http1::send::Sending;
+use crate::upstream::http2;
 use crate::upstream::replica::Upstream;
 
 /// Most times that one request is sent.
@@ -42,6 +43,13 @@ pub struct Outgoing {
     pub target: Uri,
     pub headers: HeaderMap,
     pub upload: Upload,
+}
+
+/// The head of an answer, and its body to come.
+pub struct Answered {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Answer,
 }
 
 /// Sends the request to a live replica of `upstream` and waits for the head of the answer.
@@ -60,14 +68,17 @@ pub async fn exchange(
     upstream: &Arc<Upstream>,
     outgoing: Outgoing,
     trip: &mut Trip,
-) -> Result<(Head, Box<Answer>), Failure> {
-    let Outgoing { method, target, headers, upload } = outgoing;
-    let idempotent = policy::is_idempotent(&method);
+) -> Result<Answered, Failure> {
+    let idempotent = policy::is_idempotent(&outgoing.method);
     let config = &thread.shared.config;
     let limits = Limits {
         answer: Duration::from_secs(config.answer_s),
         idle: Duration::from_secs(config.idle_s),
     };
+    if upstream.speaks_h2() {
+        return exchange_h2(thread, upstream, &outgoing, limits, trip).await;
+    }
+    let Outgoing { method, target, headers, upload } = outgoing;
     let coding = match upload.is_empty() {
         true => Coding::Empty,
         false => Coding::of(upload.size_hint().exact(), &headers),
@@ -86,7 +97,9 @@ pub async fn exchange(
         let answered = call.answer().await;
         trip.first_byte += begun.elapsed();
         let broken = match answered {
-            Ok(answer) => return Ok(answer),
+            Ok((Head { status, headers, .. }, answer)) => {
+                return Ok(Answered { status, headers, body: Answer::Http1(answer) });
+            }
             Err(broken) => broken,
         };
         thread.pool.forget(&address);
@@ -102,6 +115,66 @@ pub async fn exchange(
         }
         log::debug!("{} at {address}: {broken:?}; sent again", upstream.name);
         avoid = vec![address];
+        upstream.metrics.retries.inc();
+        upstream.ask.notify_one();
+    }
+    Err(none_live(upstream.service()))
+}
+
+/// The same for a service that speaks HTTP/2, over the connection that the thread has to it.
+async fn exchange_h2(
+    thread: &Thread,
+    upstream: &Arc<Upstream>,
+    outgoing: &Outgoing,
+    limits: Limits,
+    trip: &mut Trip,
+) -> Result<Answered, Failure> {
+    let idempotent = policy::is_idempotent(&outgoing.method);
+    let senders = &thread.pool.senders;
+    for tries in 1.. {
+        let replica = upstream.choose(&[]);
+        let open = replica.and_then(|replica| {
+            let sender = senders.find(&replica.address)?;
+            let load = replica.load();
+            trip.replica = Some(Arc::clone(&replica));
+            Some((replica.address.clone(), sender, load))
+        });
+        let reused = open.is_some();
+        let (address, sender, load) = match open {
+            Some(open) => open,
+            None => {
+                let lease = hold::lease(thread, upstream, &[], false, trip).await;
+                let lease = lease.map_err(|missed| no_lease(upstream, &missed))?;
+                let address = lease.address.clone();
+                match senders.add(lease).await {
+                    Ok((sender, load)) => (address, sender, load),
+                    Err(error) => {
+                        return Err(failure(upstream, &address, &Broken::Lost(error), limits));
+                    }
+                }
+            }
+        };
+        trip.tries = tries;
+        let begun = Instant::now();
+        let called = http2::call(sender, outgoing, load, limits).await;
+        trip.first_byte += begun.elapsed();
+        let broken = match called {
+            Ok((head, body)) => {
+                let body = Answer::Http2(Box::new(body));
+                return Ok(Answered { status: head.status, headers: head.headers, body });
+            }
+            Err(broken) => broken,
+        };
+        senders.forget(&address);
+        let again = match &broken {
+            Broken::Unsent(_) => true,
+            Broken::Lost(_) => reused && idempotent,
+            _ => false,
+        };
+        if !again || tries >= TRIES_MAX || !outgoing.upload.rewind() {
+            return Err(failure(upstream, &address, &broken, limits));
+        }
+        log::debug!("{} at {address}: {broken:?}; sent again", upstream.name);
         upstream.metrics.retries.inc();
         upstream.ask.notify_one();
     }

@@ -26,6 +26,7 @@ use tokio::io::ReadHalf;
 use tokio::io::WriteHalf;
 
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::http2::Senders;
 use crate::upstream::replica::Load;
 use crate::upstream::replica::Replica;
 use crate::upstream::stream::Connector;
@@ -52,6 +53,8 @@ pub struct Pool {
     keep: Duration,
     connect: Duration,
     connector: Arc<Connector>,
+    /// Those that many requests share.
+    pub senders: Senders,
 }
 
 /// What all connections of the thread read into, so that none holds memory while it waits, and
@@ -90,7 +93,7 @@ impl Pool {
     /// An empty pool that keeps connections for `keep` and waits `connect` for new ones.
     pub fn new(keep: Duration, connect: Duration, connector: Arc<Connector>) -> Arc<Self> {
         let (idle, buffers) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { idle, buffers, keep, connect, connector })
+        Arc::new(Self { idle, buffers, keep, connect, connector, senders: Senders::default() })
     }
 
     /// An unused connection to `replica`, the last one given back. One that is known to be closed

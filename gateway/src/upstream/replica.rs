@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::observe::counts::UpstreamMetrics;
 use crate::observe::series::Series;
 use crate::rules::route::Place;
+use crate::rules::route::Scheme;
 use crate::upstream::endpoint::Endpoint;
 
 /// How long a replica that refused a connection is left alone; then one request tries it.
@@ -128,6 +129,11 @@ impl Upstream {
         }
     }
 
+    /// True when its services speak HTTP/2 from the first byte.
+    pub fn speaks_h2(&self) -> bool {
+        matches!(self.places[0], Place::Host { scheme: Scheme::H2c, .. })
+    }
+
     /// The replicas known now.
     pub fn replicas(&self) -> Replicas {
         Arc::clone(&self.replicas.borrow())
@@ -225,7 +231,7 @@ mod tests {
         let metrics =
             crate::observe::metrics::Metrics::register(&prometheus::Registry::new()).unwrap();
         let name = "dice.example".to_owned();
-        let places = [Place::Host { name, port: 8080, tls: false }];
+        let places = [Place::Host { name, port: 8080, scheme: Scheme::Http }];
         let book = crate::observe::series::Book::new(move |name| metrics.upstream(name), |_| ());
         Upstream::new(&places, |name| book.open(name))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::rules::route::Place;
+use crate::rules::route::Scheme;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::replica::Upstream;
 
@@ -62,13 +63,14 @@ pub async fn keep(upstream: Weak<Upstream>) {
 }
 
 async fn look_up(place: &Place) -> io::Result<Vec<Endpoint>> {
-    let (name, port, tls) = match place {
-        Place::Host { name, port, tls } => (name, *port, tls),
+    let (name, port, scheme) = match place {
+        Place::Host { name, port, scheme } => (name, *port, scheme),
         Place::Unix(path) => return Ok(vec![Endpoint::Unix(Path::new(path).into())]),
     };
-    let endpoint = |address| match tls {
-        false => Endpoint::Tcp(address),
-        true => Endpoint::Tls(address, name.as_str().into()),
+    let endpoint = |address| match scheme {
+        Scheme::Http => Endpoint::Tcp(address),
+        Scheme::H2c => Endpoint::H2c(address),
+        Scheme::Https => Endpoint::Tls(address, name.as_str().into()),
     };
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(vec![endpoint(SocketAddr::new(address, port))]);
@@ -110,9 +112,13 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn an_address_needs_no_dns() {
-        let place = |tls| Place::Host { name: "::1".to_owned(), port: 80, tls };
+        let place = |scheme| Place::Host { name: "::1".to_owned(), port: 80, scheme };
         let address = "[::1]:80".parse().unwrap();
-        assert_eq!(look_up(&place(false)).await.unwrap(), [Endpoint::Tcp(address)]);
-        assert_eq!(look_up(&place(true)).await.unwrap(), [Endpoint::Tls(address, "::1".into())]);
+        assert_eq!(look_up(&place(Scheme::Http)).await.unwrap(), [Endpoint::Tcp(address)]);
+        assert_eq!(look_up(&place(Scheme::H2c)).await.unwrap(), [Endpoint::H2c(address)]);
+        assert_eq!(
+            look_up(&place(Scheme::Https)).await.unwrap(),
+            [Endpoint::Tls(address, "::1".into())]
+        );
     }
 }

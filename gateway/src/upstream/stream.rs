@@ -68,7 +68,7 @@ impl Connector {
     /// What the kernel said; `InvalidData` when TLS failed, see [`distrusted`].
     pub async fn connect(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         match endpoint {
-            Endpoint::Tcp(address) => {
+            Endpoint::Tcp(address) | Endpoint::H2c(address) => {
                 let stream = TcpStream::connect(address).await?;
                 self.tune(&stream)?;
                 Ok(Stream::Tcp(stream))

@@ -2,6 +2,7 @@
 //! `./test` installs. `cargo test` leaves these out; `./test` runs them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod grpc;
 mod http3;
 mod python;
 mod sslyze;

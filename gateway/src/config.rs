@@ -9,6 +9,7 @@ use std::time::Duration;
 use chassis::Fatal;
 use serde::Deserialize;
 
+use crate::certs::files;
 use crate::certs::sites;
 use crate::certs::sites::given::GivenSites;
 use crate::rules::addresses;
@@ -88,6 +89,10 @@ pub struct Config {
     pub pool_idle_s: u64,
     /// How long a certificate of the private CA is valid; renewed after two thirds.
     pub certificate_life_s: u64,
+    /// Deletes the private CA's key once its certificate is made, which then lives as long as the CA.
+    pub discard_root_key: bool,
+    /// Id of the group that may read the sites' certificates and keys.
+    pub certs_group: Option<u32>,
 }
 
 /// 90 days: the longest life of a leaf, in seconds.
@@ -129,6 +134,8 @@ impl Default for Config {
             body_bytes_per_s_min: 240,
             pool_idle_s: 4,
             certificate_life_s: CERTIFICATE_LIFE_MAX_S,
+            discard_root_key: false,
+            certs_group: None,
         }
     }
 }
@@ -173,6 +180,7 @@ impl chassis::Settings for Config {
 
     fn report(&self) -> Result<String, Fatal> {
         let sites = sites::configured(self).map_err(Fatal::settings)?;
+        files::check(&sites)?;
         Ok(sites.iter().map(|site| format!("{site}\n")).collect())
     }
 }

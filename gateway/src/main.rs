@@ -22,12 +22,20 @@ use crate::config::Config;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The subcommands that only the gateway has.
-const COMMANDS: &[Command<Config>] = &[Command {
-    name: "status",
-    arguments: "[--json]",
-    summary: "show the running gateway's certificates, routes and replicas",
-    run: observe::status::command::run,
-}];
+const COMMANDS: &[Command<Config>] = &[
+    Command {
+        name: "status",
+        arguments: "[--json]",
+        summary: "show the running gateway's certificates, routes and replicas",
+        run: observe::status::command::run,
+    },
+    Command {
+        name: "trust",
+        arguments: "",
+        summary: "print the private CA and how clients trust it",
+        run: certs::trust::command,
+    },
+];
 
 fn main() -> ExitCode {
     let about = chassis::about!();

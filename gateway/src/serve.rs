@@ -21,22 +21,19 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::certs::board::Source;
-use crate::certs::ca::Leaf;
-use crate::certs::ca::Pems;
-use crate::certs::keeper::Keeper;
 use crate::certs::keeper::Moment;
-use crate::certs::keeper::Opened;
+use crate::certs::office::Office;
+use crate::certs::root;
 use crate::certs::sites;
 use crate::certs::source::Outlet;
 use crate::config::Config;
 use crate::edge::admin;
+use crate::edge::certificates::Certificates;
 use crate::edge::http3::connection::Knock;
 use crate::edge::http3::endpoint;
 use crate::edge::http3::endpoint::Door;
 use crate::edge::listen::Listener;
 use crate::edge::tls;
-use crate::edge::tls::Certificates;
 use crate::observe::access::writer::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::negotiated::Protocol;
@@ -57,9 +54,6 @@ const LAST: Duration = Duration::from_millis(500);
 /// Questions to DNS at once; each blocks a thread.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// After a certificate could not be renewed.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
-
 /// Serves until SIGTERM.
 ///
 /// # Errors
@@ -77,24 +71,24 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let registry = chassis::registry(about)?;
     let metrics = Metrics::register(&registry)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let keeper = Arc::new(Keeper::new(&config, Arc::clone(&provider)));
-    let opened = keeper.open(Moment::Start)?;
-    let outlet = Outlet::new(metrics.clone());
-    outlet.board.list(&sites::configured(&config).map_err(Fatal::settings)?);
-    publish(&keeper, &opened.leaf, &outlet);
+    let runtime = new_runtime()?;
+    let outlet = Arc::new(Outlet::new(config.domain.as_str(), metrics.clone()));
     let acceptor = acceptor(Arc::clone(&provider), Arc::clone(&outlet.certificates))?;
     let quic = match quic {
-        Some(socket) => Some((socket, quic_config(provider, Arc::clone(&outlet.certificates))?)),
+        Some(socket) => {
+            let provider = Arc::clone(&provider);
+            Some((socket, quic_config(provider, Arc::clone(&outlet.certificates))?))
+        }
         None => None,
     };
+    let office = office(&config, provider, outlet, &runtime)?;
 
-    let runtime = new_runtime()?;
     let (stop, stopping) = Stopping::channel();
     let (end, ending) = Stopping::channel();
     let drain = config.drain();
     let connector = connector(&config)?;
     let places = Arc::new(Semaphore::new(config.connections_max));
-    let shared = Shared::new(config, registry, metrics, outlet, connector, stopping, ending);
+    let shared = Shared::new(config, registry, metrics, office, connector, stopping, ending);
     let shared = Arc::new(shared);
     let (alive, mut ended) = mpsc::channel(1);
     // Set before anybody is told that the gateway is ready.
@@ -126,7 +120,6 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
         tokio::spawn(admin::serve(admin, Arc::clone(&shared)));
-        tokio::spawn(renew(keeper, opened, Arc::clone(&shared)));
         let (https, http, admin) = addresses;
         chassis::ready(&format!("https://{https} http://{http} http://{admin}"));
         // Only now: the ready line is the first on stdout.
@@ -212,50 +205,22 @@ fn acceptor(
     Ok(TlsAcceptor::from(Arc::new(config.map_err(|error| Fatal::new("TLS", error))?)))
 }
 
-fn publish(keeper: &Keeper, leaf: &Leaf, outlet: &Outlet) {
-    let (site, names) = keeper.site();
-    outlet.publish(site, names, Source::Internal, leaf);
-}
-
-/// Gets the next leaf when it is time, again and again; and writes one that is not on disk yet.
-async fn renew(keeper: Arc<Keeper>, mut opened: Opened, shared: Arc<Shared>) {
-    loop {
-        let wait = Keeper::until_renewal(&opened.leaf);
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-            if let Some(pems) = opened.unsaved.take() {
-                opened.unsaved = save(&keeper, pems).await;
-            }
-            continue;
-        }
-        // On a thread of its own: a disk that hangs must not hold up what this one does.
-        let again = Arc::clone(&keeper);
-        let next = tokio::task::spawn_blocking(move || again.open(Moment::Renewal)).await;
-        match next.unwrap_or_else(|error| Err(Fatal::new("certs", error))) {
-            Ok(next) => {
-                opened = next;
-                publish(&keeper, &opened.leaf, &shared.outlet);
-            }
-            Err(error) => {
-                let not_after = opened.leaf.not_after;
-                log::error!("{error}; the certificate in use ends {not_after}");
-                tokio::time::sleep(RENEWAL_PAUSE).await;
-            }
-        }
+/// The certificates of all sites, served from now on.
+fn office(
+    config: &Config,
+    provider: Arc<CryptoProvider>,
+    outlet: Arc<Outlet>,
+    runtime: &Runtime,
+) -> Result<Office, Fatal> {
+    let sites = sites::configured(config).map_err(Fatal::settings)?;
+    let office = Office::new(config.clone(), provider, outlet, runtime.handle().clone());
+    office.adopt(office.prepare(sites, Moment::Start)?);
+    if let Some(root) = office.root() {
+        let path = root::certificate_path(&config.certs);
+        let fingerprint = root.fingerprint();
+        log::info!("clients trust {}, SHA-256 fingerprint {fingerprint}", path.display());
     }
-}
-
-/// Tries to write a leaf; gives it back when that fails.
-async fn save(keeper: &Arc<Keeper>, pems: Pems) -> Option<Pems> {
-    let keeper = Arc::clone(keeper);
-    let saved = tokio::task::spawn_blocking(move || match keeper.save(&pems) {
-        Ok(()) => None,
-        Err(error) => {
-            log::error!("the certificate in use is still not kept: {error}");
-            Some(pems)
-        }
-    });
-    saved.await.ok().flatten()
+    Ok(office)
 }
 
 /// What runs on one thread.

@@ -14,9 +14,9 @@ use prometheus::Registry;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 
-use crate::certs::ca;
-use crate::certs::source::Outlet;
+use crate::certs::office::Office;
 use crate::config::Config;
+use crate::edge::certificates::Served;
 use crate::edge::screen::Screen;
 use crate::edge::unread::Unread;
 use crate::live::Books;
@@ -41,8 +41,8 @@ pub struct Shared {
     pub access: Option<AccessLog>,
     /// What new requests go by; those that run keep what they began with.
     pub live: ArcSwap<Live>,
-    /// Where certificates are handed over.
-    pub outlet: Outlet,
+    /// Who looks after the certificates.
+    pub office: Office,
     /// For requests that have no route.
     pub no_route: RouteMetrics,
     /// For `https://DOMAIN/metrics`.
@@ -53,8 +53,6 @@ pub struct Shared {
     pub requests_max: i64,
     /// Where else it is served (RFC 7838): by HTTP/3, as clients see its port.
     pub alternative: Option<HeaderValue>,
-    /// What the certificate covers.
-    pub names: Vec<String>,
     /// Who connected of late.
     pub clients: Clients,
     /// Connections by client.
@@ -73,7 +71,7 @@ impl Shared {
         config: Config,
         registry: Registry,
         metrics: Metrics,
-        outlet: Outlet,
+        office: Office,
         connector: Arc<Connector>,
         stopping: Stopping,
         ending: Stopping,
@@ -88,12 +86,11 @@ impl Shared {
             metrics_route: route("metrics"),
             requests_max: i64::try_from(config.requests_max).unwrap_or(i64::MAX),
             alternative: alternative(&config),
-            names: ca::names(config.domain.as_str(), config.routes.hosts()),
             config,
             registry,
             metrics,
             connector,
-            outlet,
+            office,
             addresses: Arc::default(),
             clients: Clients::default(),
             accepting: AtomicUsize::new(0),
@@ -163,6 +160,8 @@ pub struct Connection {
     pub negotiated: Negotiated,
     /// The name that the client asked for in the handshake.
     pub server_name: Option<String>,
+    /// The certificate that it got there.
+    pub certificate: Option<Arc<Served>>,
     /// For HTTP/1; HTTP/2 frames its messages itself.
     pub screen: Option<Arc<Mutex<Screen>>>,
     /// For HTTP/2; the kernel knows of HTTP/1.

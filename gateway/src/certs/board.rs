@@ -17,12 +17,10 @@ use crate::certs::sites::Site;
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// A public CA.
-    #[expect(dead_code, reason = "comes with ACME")]
     Acme,
     /// The private CA: for an ACME site, until the public CA's is there.
     Internal,
     /// Somebody else's files.
-    #[expect(dead_code, reason = "comes with files that are watched")]
     Files,
 }
 
@@ -74,16 +72,24 @@ fn moment<S: Serializer>(at: &Option<OffsetDateTime>, to: S) -> Result<S::Ok, S:
 pub struct Board(Mutex<BTreeMap<String, SiteStatus>>);
 
 impl Board {
-    /// Knows these sites from now on, and no others. What is known about one that stays is kept.
-    pub fn list(&self, sites: &[Site]) {
+    /// Knows these sites from now on, and no others. What is known about one that stays, in the same
+    /// mode, is kept; the names of those that do not stay come back.
+    pub fn list(&self, sites: &[Site]) -> Vec<String> {
         let mut board = self.lock();
         let mut known = std::mem::take(&mut *board);
+        let mut gone = Vec::new();
+        known.retain(|name, status| {
+            sites.iter().any(|site| site.name == *name && site.mode.word() == status.mode) || {
+                gone.push(name.clone());
+                false
+            }
+        });
         for site in sites {
             let mut status = known.remove(&site.name).unwrap_or_else(|| SiteStatus::new(site));
             status.names.clone_from(&site.names);
-            status.mode = site.mode.word();
             board.insert(site.name.clone(), status);
         }
+        gone
     }
 
     /// Changes what is known about the site of that name, if there is one.
@@ -101,5 +107,28 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, SiteStatus>> {
         // Each change is whole or not begun, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::sites;
+
+    #[test]
+    fn what_is_known_of_a_site_that_stays_is_kept() {
+        let planned =
+            |hosts: &[&str]| sites::plan("farm.net", hosts.iter().copied(), &[], true).unwrap();
+        let board = Board::default();
+        board.list(&planned(&["a.farm.net", "b.farm.net"]));
+        board.note("a.farm.net", |status| status.last_error = Some("no answer".to_owned()));
+        board.note("nobody.net", |status| status.last_error = Some("never".to_owned()));
+        assert_eq!(board.list(&planned(&["a.farm.net", "c.farm.net"])), ["b.farm.net"]);
+        let all = serde_json::to_value(board.all()).unwrap();
+        let names: Vec<&str> =
+            all.as_array().unwrap().iter().map(|site| site["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["a.farm.net", "c.farm.net", "farm.net"]);
+        assert_eq!(all[0]["last_error"], "no answer");
+        assert_eq!((&all[1]["mode"], &all[1]["not_after"]), (&"acme".into(), &().into()));
     }
 }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+
 use crate::certs::board::Board;
 use crate::certs::board::Source;
-use crate::certs::ca::Leaf;
-use crate::edge::tls::Certificates;
+use crate::certs::leaf::Leaf;
+use crate::certs::sites::Mode;
+use crate::certs::sites::Site;
+use crate::edge::certificates::Certificates;
 use crate::observe::metrics::Metrics;
 
 /// What follows from a new certificate: handshakes use it, the board and the metrics tell of it.
@@ -16,19 +20,55 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// One that has no certificate yet.
-    pub fn new(metrics: Metrics) -> Self {
-        Self { certificates: Arc::default(), board: Board::default(), metrics }
+    /// One that has no certificate yet; `domain` is whose certificate unknown names get.
+    pub fn new(domain: &str, metrics: Metrics) -> Self {
+        let certificates = Arc::new(Certificates::new(domain));
+        Self { certificates, board: Board::default(), metrics }
     }
 
-    /// Serves `leaf` for `names`, those of `site`, from now on. Connections that are open live on.
-    pub fn publish(&self, site: &str, names: &[String], source: Source, leaf: &Leaf) {
-        self.certificates.serve(names, &leaf.certified);
-        self.metrics.certificate(site, leaf.not_after);
-        self.board.note(site, |status| {
+    /// Serves `leaf`, from files or from a public CA, for `site` from now on. Connections that are
+    /// open live on.
+    pub fn publish(&self, site: &Site, source: Source, leaf: &Leaf) {
+        self.certificates.set(&site.name, &site.names, leaf, source);
+        self.metrics.certificate(&site.name, leaf.not_after);
+        self.board.note(&site.name, |status| {
             status.source = Some(source);
             status.not_after = Some(leaf.not_after);
-            status.renew_at = Some(leaf.renew_at());
+            status.renew_at = (source == Source::Acme).then(|| leaf.renew_at());
+            status.last_error = None;
+            status.next_try = None;
         });
+    }
+
+    /// Serves the leaf of the private CA: for internal sites, and for ACME sites while they have no
+    /// other.
+    pub fn publish_private(&self, sites: &[Site], leaf: &Leaf, renew_at: OffsetDateTime) {
+        self.certificates.set_private(leaf);
+        for site in sites {
+            let is_internal = site.mode == Mode::Internal;
+            let is_files = matches!(site.mode, Mode::Files { .. });
+            self.board.note(&site.name, |status| {
+                if is_files || status.source == Some(Source::Acme) {
+                    return;
+                }
+                status.source = Some(Source::Internal);
+                status.not_after = Some(leaf.not_after);
+                status.renew_at = is_internal.then_some(renew_at);
+                self.metrics.certificate(&site.name, leaf.not_after);
+                if is_internal {
+                    status.last_error = None;
+                    status.next_try = None;
+                }
+            });
+        }
+    }
+
+    /// Serves these sites and no others from now on.
+    pub fn list(&self, sites: &[Site]) {
+        let gone = self.board.list(sites);
+        for site in &gone {
+            self.metrics.remove_certificate(site);
+        }
+        self.certificates.retain(|site| !gone.iter().any(|gone| gone == site));
     }
 }

@@ -9,8 +9,11 @@ use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::chown;
+use std::os::unix::fs::fchown;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
@@ -57,6 +60,15 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
 ///
 /// What the file system said; `path` is then as it was.
 pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    write_for(path, text, mode, None)
+}
+
+/// The same, for a `group` where there is one.
+///
+/// # Errors
+///
+/// What the file system said; `path` is then as it was.
+pub fn write_for(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
     let beside = suffixed(path, ".new");
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -64,30 +76,48 @@ pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     }
     // New, so that it has the mode from its first byte on.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    if group.is_some() {
+        fchown(&file, None, group)?;
+    }
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
-    // The rename itself is kept by the folder.
+    keep_names(path)
+}
+
+/// Removes `path`.
+///
+/// # Errors
+///
+/// What the file system said.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    keep_names(path)
+}
+
+/// Names are kept by the folder, not by the file.
+fn keep_names(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }
 }
 
-/// Renames `path` out of the way and says what it is called now; `None` when it is not there.
+/// Renames `path` out of the way, for the reason that `word` names, and says what it is called now;
+/// `None` when it is not there.
 ///
 /// # Errors
 ///
 /// What the file system said.
-pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+pub fn set_aside(path: &Path, word: &str) -> io::Result<Option<PathBuf>> {
     let now_s = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    let mut aside = suffixed(path, &format!(".damaged-{now_s}"));
+    let mut aside = suffixed(path, &format!(".{word}-{now_s}"));
     for n in 2.. {
         if !fs::exists(&aside)? {
             break;
         }
-        aside = suffixed(path, &format!(".damaged-{now_s}-{n}"));
+        aside = suffixed(path, &format!(".{word}-{now_s}-{n}"));
     }
     match fs::rename(path, &aside) {
         Ok(()) => Ok(Some(aside)),
@@ -96,17 +126,45 @@ pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Takes the rights of all but the owner from the key in `path`; true when there were any.
+/// Gives `path` the `mode`, and the `group` where there is one; true when others than those could use
+/// it before.
 ///
 /// # Errors
 ///
 /// What the file system said.
-pub fn owner_only(path: &Path) -> io::Result<bool> {
-    let loose = fs::metadata(path)?.permissions().mode() & 0o077 != 0;
-    if loose {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+pub fn settle(path: &Path, mode: u32, group: Option<u32>) -> io::Result<bool> {
+    let found = fs::metadata(path)?;
+    let rights = found.permissions().mode() & 0o777;
+    let of_group = group.is_none_or(|group| found.gid() == group);
+    let open = rights & !mode & 0o077 != 0 || (!of_group && rights & 0o070 != 0);
+    if !of_group {
+        chown(path, None, group)?;
     }
-    Ok(loose)
+    if rights != mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(open)
+}
+
+/// What to do about `error` at or below `folder`, when it is about rights; else nothing.
+pub fn remedy(folder: &Path, error: &io::Error) -> Option<String> {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return None;
+    }
+    let user = nix::unistd::geteuid();
+    let group = nix::unistd::getegid();
+    // Who may not look at a folder is told about the one it is in.
+    let found = folder.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
+    let found = found.map(|(path, found)| {
+        let (owner, mode) = (found.uid(), found.permissions().mode() & 0o7777);
+        format!("{} belongs to user {owner} with mode {mode:04o}, ", path.display())
+    });
+    let (found, folder) = (found.unwrap_or_default(), folder.display());
+    Some(format!(
+        "{found}and the gateway, user {user}, has to write there; as root: \
+         chown -R {user}:{group} {folder} (of a volume: docker run --rm -v VOLUME:{folder} busybox \
+         chown -R {user}:{group} {folder})"
+    ))
 }
 
 /// Keeps other gateways on the same volume out until the file is dropped. Blocks for `patience`.
@@ -165,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("none");
         assert_eq!(read(&path).unwrap(), None);
-        assert_eq!(set_aside(&path).unwrap(), None);
+        assert_eq!(set_aside(&path, "damaged").unwrap(), None);
     }
 
     #[test]
@@ -175,7 +233,7 @@ mod tests {
         let mut kept = Vec::new();
         for text in ["one", "two", "three"] {
             fs::write(&path, text).unwrap();
-            kept.push((set_aside(&path).unwrap().unwrap(), text));
+            kept.push((set_aside(&path, "damaged").unwrap().unwrap(), text));
         }
         for (path, text) in kept {
             assert_eq!(fs::read_to_string(path).unwrap(), text);
@@ -195,9 +253,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         write(&path, "x", 0o640).unwrap();
-        assert!(owner_only(&path).unwrap());
+        assert!(settle(&path, 0o600, None).unwrap());
         assert_eq!(mode(&path), 0o600);
-        assert!(!owner_only(&path).unwrap());
+        assert!(!settle(&path, 0o600, None).unwrap());
+        let group = fs::metadata(&path).unwrap().gid();
+        assert!(!settle(&path, 0o640, Some(group)).unwrap());
+        assert_eq!(mode(&path), 0o640);
+        write_for(&path, "y", 0o640, Some(group)).unwrap();
+        assert!(!settle(&path, 0o640, Some(group)).unwrap());
+    }
+
+    #[test]
+    fn the_remedy_names_the_owner_the_mode_and_the_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = fs::metadata(folder.path()).unwrap().uid();
+        let mode = mode(folder.path());
+        let user = nix::unistd::geteuid();
+        let below = folder.path().join("not-there");
+        let text = remedy(&below, &io::ErrorKind::PermissionDenied.into()).unwrap();
+        for part in [
+            format!("{} belongs to user {owner} with mode {mode:04o}", folder.path().display()),
+            format!("the gateway, user {user}, has to write there"),
+            format!("chown -R {user}:{} {}", nix::unistd::getegid(), below.display()),
+        ] {
+            assert!(text.contains(&part), "{text}");
+        }
+        assert_eq!(remedy(&below, &io::ErrorKind::StorageFull.into()), None);
     }
 
     #[test]

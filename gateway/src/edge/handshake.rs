@@ -49,11 +49,14 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
     shared.clients.see(&peer);
     let http2 = negotiated.alpn == "h2";
     let screen = (!http2).then(|| Arc::new(Mutex::new(Screen::default())));
+    let server_name = stream.get_ref().1.server_name().map(str::to_owned);
     let connection = Arc::new(Connection {
         thread,
         peer,
         negotiated,
-        server_name: stream.get_ref().1.server_name().map(str::to_owned),
+        // rustls does not say what it served: what it would serve now, a moment later.
+        certificate: shared.office.certificates().find(server_name.as_deref()),
+        server_name,
         screen: screen.clone(),
         unread: http2.then(Arc::default),
         requests: AtomicU64::new(0),

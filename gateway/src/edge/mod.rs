@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod arrive;
+pub mod certificates;
 pub mod handshake;
 pub mod http1;
 pub mod http2;

@@ -1,4 +1,4 @@
-//! A connection to the plain HTTP port, which only redirects.
+//! A connection to the plain HTTP port, which redirects, and gives out the private CA.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use crate::certs::trust::page;
 use crate::edge::arrive::Arrival;
 use crate::edge::arrive::Client;
 use crate::edge::http1;
@@ -20,7 +21,9 @@ pub async fn serve(arrival: Arrival) {
     let shared = Arc::clone(&thread.shared);
     let config = &shared.config;
     let service = service_fn(|request: Request<Incoming>| {
-        let response = redirect::answer(&request, config.public_https_port);
+        let port = config.public_https_port;
+        let response = page::answer(&request, &shared.office, port)
+            .unwrap_or_else(|| redirect::answer(&request, port));
         async move { Ok::<_, Infallible>(response) }
     });
     let serving = http1::builder(config.header_s).serve_connection(TokioIo::new(stream), service);

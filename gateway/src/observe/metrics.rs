@@ -262,4 +262,10 @@ impl Metrics {
     pub fn certificate(&self, site: &str, not_after: time::OffsetDateTime) {
         self.not_after.with_label_values(&[site]).set(not_after.unix_timestamp());
     }
+
+    /// Takes the series of a site that is gone off the page.
+    pub fn remove_certificate(&self, site: &str) {
+        // Only a series that is not there is an error.
+        let _: prometheus::Result<()> = self.not_after.remove_label_values(&[site]);
+    }
 }

@@ -19,7 +19,6 @@ use http::header;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 
-use crate::edge::tls;
 use crate::observe::account::Account;
 use crate::observe::account::Counted;
 use crate::observe::scrape;
@@ -43,6 +42,10 @@ use crate::wire::ahead::Ahead;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Long enough for lists that browsers carry (<https://hstspreload.org>); no word about names below,
+/// which may be others' machines.
+const ONE_YEAR: &str = "max-age=31536000";
+
 /// Longest request id that is passed on.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -64,6 +67,7 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
     }
     let accept = parts.headers.get(header::ACCEPT).cloned();
     let http1 = parts.version < Version::HTTP_2;
+    let promise = promise(&connection);
     let served = match crowded {
         false => serve(&connection, parts, body, &mut account).await,
         true => Err(too_many()),
@@ -93,11 +97,24 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
             head.map(|()| Download::own(Bytes::new(), None))
         }
     };
-    response.headers_mut().insert(REQUEST_ID.clone(), request_id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID.clone(), request_id);
+    // Where a service says the same, its own word counts.
     if let Some(elsewhere) = &alternative {
-        response.headers_mut().entry(header::ALT_SVC).or_insert_with(|| elsewhere.clone());
+        headers.entry(header::ALT_SVC).or_insert_with(|| elsewhere.clone());
+    }
+    if let Some(promise) = promise {
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(promise);
     }
     response
+}
+
+/// What tells browsers to come by HTTPS only (RFC 6797): where the certificate is one that they trust
+/// by themselves, and where the port is HTTPS' own, as the promise is about every port of the host.
+fn promise(connection: &Connection) -> Option<HeaderValue> {
+    let public = connection.certificate.as_ref().is_some_and(|served| served.public);
+    let at_home = connection.shared().config.public_https_port == 443;
+    (public && at_home).then(|| HeaderValue::from_static(ONE_YEAR))
 }
 
 /// How a request is answered.
@@ -217,8 +234,9 @@ fn framing(connection: &Connection, parts: &Parts) -> Result<(), Refusal> {
 /// A request for a host that the handshake was not for, on a connection whose certificate does not
 /// cover it, was sent the wrong way (RFC 9110 §15.5.20).
 fn directed(connection: &Connection, host: &str) -> Result<(), Failure> {
+    let covered = || connection.certificate.as_ref().is_some_and(|served| served.covers(host));
     match &connection.server_name {
-        Some(name) if name != host && !tls::covers(&connection.shared().names, host) => {
+        Some(name) if name != host && !covered() => {
             let detail = format!("this connection was made for {name}, not for {host}");
             Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, detail))
         }

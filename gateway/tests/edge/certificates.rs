@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use openssl::nid::Nid;
@@ -61,19 +62,26 @@ fn the_chain_is_what_openssl_and_the_specifications_ask_for() {
         shown.contains("Key Usage: critical\n                Certificate Sign, CRL Sign\n"),
         "{shown}"
     );
+    let constraints = "Name Constraints: critical\n                Permitted:\n                  \
+                       DNS:localhost\n                  IP:127.0.0.0/255.0.0.0\n";
+    assert!(shown.contains(constraints) && !shown.contains("Excluded"), "{shown}");
     assert_eq!(curve(&root), Some(Nid::SECP384R1));
     assert!((3649..=3652).contains(&days(&root)), "{shown}");
     assert!(root.verify(&root.public_key().unwrap()).unwrap());
 
     let shown = text(&leaf);
-    let names = "DNS:localhost, DNS:*.localhost, IP Address:127.0.0.1, \
+    let names = "DNS:localhost, IP Address:127.0.0.1, \
                  IP Address:0:0:0:0:0:0:0:1, DNS:dice.localhost\n";
     assert!(shown.contains(names), "{shown}");
     assert!(
         shown.contains("Extended Key Usage: \n                TLS Web Server Authentication\n"),
         "{shown}"
     );
-    assert!(shown.contains("Key Usage: critical\n                Digital Signature\n"), "{shown}");
+    assert!(
+        shown
+            .contains("Key Usage: critical\n                Digital Signature, Key Encipherment\n"),
+        "{shown}"
+    );
     assert!(shown.contains("Authority Key Identifier"), "{shown}");
     assert!(!shown.contains("CA:TRUE"), "{shown}");
     assert_eq!(curve(&leaf), Some(Nid::X9_62_PRIME256V1));
@@ -184,29 +192,40 @@ fn a_restart_keeps_the_ca_and_the_certificate() {
 }
 
 #[test]
-fn another_domain_gets_a_certificate_from_the_same_root() {
+fn another_domain_gets_a_root_of_its_own_and_a_host_below_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().join("certs");
     drop(Gateway::start_in(certs.clone(), ROUTES, &[]));
-    let root = fs::read(certs.join("ca/root.crt")).unwrap();
-    for domain in ["example.org", "192.0.2.7"] {
+    let root = || fs::read(certs.join("ca/root.crt")).unwrap();
+    let first = root();
+    for (n, domain) in ["example.org", "192.0.2.7"].into_iter().enumerate() {
+        let before = root();
         let settings = [("GATEWAY__DOMAIN", domain)];
         let gateway = Gateway::start_in(certs.clone(), "/=http://127.0.0.1:1", &settings);
-        assert_eq!(fs::read(gateway.root()).unwrap(), root);
+        assert_ne!(root(), before);
         tls(&gateway, domain, |_| {}).unwrap();
+        assert_eq!(aside(&certs.join("ca"), "replaced").len(), 2 * (n + 1));
     }
-    let gateway =
-        Gateway::start_in(certs, "/=http://127.0.0.1:1", &[("GATEWAY__DOMAIN", "example.org")]);
-    tls(&gateway, "a.example.org", |_| {}).unwrap();
-    tls(&gateway, "a.b.example.org", |_| {}).unwrap_err();
+    let settings = [("GATEWAY__DOMAIN", "example.org")];
+    drop(Gateway::start_in(certs.clone(), "/=http://127.0.0.1:1", &settings));
+    let before = root();
+    let routes = "/=http://127.0.0.1:1 a.b.example.org/=http://127.0.0.1:1";
+    let gateway = Gateway::start_in(certs.clone(), routes, &settings);
+    assert_eq!(root(), before);
+    assert_ne!(before, first);
+    for name in ["a.example.org", "a.b.example.org"] {
+        tls(&gateway, name, |_| {}).unwrap();
+    }
+    tls(&gateway, "c.b.example.org", |_| {}).unwrap_err();
 }
 
-/// Names in `folder` that were set aside.
-fn aside(folder: &Path) -> Vec<String> {
+/// Names in `folder` that were set aside for that reason.
+fn aside(folder: &Path, word: &str) -> Vec<String> {
+    let word = format!(".{word}-");
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let names = names.map(|name| name.into_string().unwrap());
     let mut names: Vec<String> =
-        names.filter_map(|name| name.split_once(".damaged-").map(|(n, _)| n.to_owned())).collect();
+        names.filter_map(|name| name.split_once(&word).map(|(n, _)| n.to_owned())).collect();
     names.sort_unstable();
     names
 }
@@ -235,7 +254,7 @@ fn a_damaged_certificate_is_set_aside_and_made_again_by_the_same_root() {
         let damaged = damage(&fs::read(&path).unwrap());
         fs::write(&path, &damaged).unwrap();
         let gateway = Gateway::start_in(certs.clone(), ROUTES, &[]);
-        assert_eq!(aside(&certs.join("sites/localhost")), ["chain.pem", "key.pem"]);
+        assert_eq!(aside(&certs.join("sites/localhost"), "damaged"), ["chain.pem", "key.pem"]);
         assert_eq!(fs::read(gateway.root()).unwrap(), root);
         tls(&gateway, "localhost", |_| {}).unwrap();
     }
@@ -252,8 +271,8 @@ fn a_damaged_root_is_set_aside_with_what_it_signed() {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let gateway = Gateway::start_in(certs.clone(), ROUTES, &[]);
-        assert_eq!(aside(&certs.join("ca")), ["root.crt", "root.key"]);
-        assert_eq!(aside(&certs.join("sites/localhost")), ["chain.pem", "key.pem"]);
+        assert_eq!(aside(&certs.join("ca"), "damaged"), ["root.crt", "root.key"]);
+        assert_eq!(aside(&certs.join("sites/localhost"), "damaged"), ["chain.pem", "key.pem"]);
         assert_ne!(fs::read(gateway.root()).unwrap(), root);
         tls(&gateway, "localhost", |_| {}).unwrap();
     }
@@ -266,7 +285,7 @@ fn a_missing_key_is_a_damaged_root() {
     drop(Gateway::start_in(certs.clone(), ROUTES, &[]));
     fs::remove_file(certs.join("ca/root.key")).unwrap();
     let gateway = Gateway::start_in(certs.clone(), ROUTES, &[]);
-    assert_eq!(aside(&certs.join("ca")), ["root.crt"]);
+    assert_eq!(aside(&certs.join("ca"), "damaged"), ["root.crt"]);
     tls(&gateway, "localhost", |_| {}).unwrap();
 }
 
@@ -321,21 +340,93 @@ fn a_renewal_that_has_to_wait_holds_up_nothing_else() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_told() {
+fn a_discarded_key_is_gone_and_a_restart_keeps_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    let settings = [("GATEWAY__DISCARD_ROOT_KEY", "true")];
+    let all = || {
+        ["ca/root.crt", "sites/localhost/chain.pem", "sites/localhost/key.pem"]
+            .map(|name| fs::read(certs.join(name)).unwrap())
+    };
+    drop(Gateway::start_in(certs.clone(), ROUTES, &settings));
+    let before = all();
+    let gateway = Gateway::start_in(certs.clone(), ROUTES, &settings);
+    assert_eq!(all(), before);
+    assert!(!certs.join("ca/root.key").exists());
+    tls(&gateway, "dice.localhost", |_| {}).unwrap();
+    let leaf = certificate(&certs.join("sites/localhost/chain.pem"));
+    let root = certificate(&gateway.root());
+    assert_eq!(leaf.not_after().diff(root.not_after()).unwrap().days, 0);
+}
+
+#[test]
+fn a_group_may_read_the_certificates_of_sites_and_nothing_else() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    drop(Gateway::start_in(certs.clone(), ROUTES, &[]));
+    let group = fs::metadata(&certs).unwrap().gid();
+    let settings = [("GATEWAY__CERTS_GROUP", &*group.to_string())];
+    let _gateway = Gateway::start_in(certs.clone(), ROUTES, &settings);
+    for (name, expected) in [
+        ("sites/localhost", 0o750),
+        ("sites/localhost/chain.pem", 0o640),
+        ("sites/localhost/key.pem", 0o640),
+        ("ca/root.key", 0o600),
+    ] {
+        assert_eq!(mode(&certs.join(name)), expected, "{name}");
+        assert_eq!(fs::metadata(certs.join(name)).unwrap().gid(), group, "{name}");
+    }
+}
+
+/// What a gateway says that does not start.
+fn stderr_of_a_failed_start(certs: &Path, set: impl FnOnce(&mut Command)) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.envs([
+        ("GATEWAY__HTTPS", "127.0.0.1:0"),
+        ("GATEWAY__HTTP", "127.0.0.1:0"),
+        ("GATEWAY__ADMIN", "127.0.0.1:0"),
+        ("GATEWAY__ROUTES", ROUTES),
+        ("GATEWAY__CERTS", certs.to_str().unwrap()),
+    ]);
+    set(&mut command);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().join("file");
     fs::write(&certs, "not a folder").unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gateway"))
-        .envs([
-            ("GATEWAY__HTTPS", "127.0.0.1:0"),
-            ("GATEWAY__HTTP", "127.0.0.1:0"),
-            ("GATEWAY__ADMIN", "127.0.0.1:0"),
-            ("GATEWAY__ROUTES", ROUTES),
-            ("GATEWAY__CERTS", certs.to_str().unwrap()),
-        ])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = stderr_of_a_failed_start(&certs, |_| {});
     assert!(stderr.contains(certs.to_str().unwrap()), "{stderr}");
+}
+
+#[test]
+fn a_folder_of_another_user_is_told_with_the_remedy() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+    /// `nobody`, for whoever can become it.
+    const NOBODY: u32 = 65_534;
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let owner = fs::metadata(folder.path()).unwrap().uid();
+    let user = if owner == 0 { NOBODY } else { owner };
+    let stderr = stderr_of_a_failed_start(&folder.path().join("certs"), |command| {
+        if owner == 0 {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+    });
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (path, certs) = (folder.path().display(), folder.path().join("certs"));
+    for part in [
+        format!("{path} belongs to user {owner} with mode 0555"),
+        format!("the gateway, user {user}, has to write there"),
+        format!("chown -R {user}:"),
+        certs.display().to_string(),
+    ] {
+        assert!(stderr.contains(&part), "{part}: {stderr}");
+    }
 }

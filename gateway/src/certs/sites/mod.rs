@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use crate::certs::sites::given::GivenSite;
 use crate::config::Config;
-use crate::edge::tls;
+use crate::edge::certificates::covers;
 
 /// One certificate, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub fn plan<'a>(
     }
     let mut rest: Vec<&str> = Vec::new();
     for name in std::iter::once(domain).chain(hosts) {
-        let has_files = given.iter().any(|site| tls::covers(&site.names, name));
+        let has_files = given.iter().any(|site| covers(&site.names, name));
         // An underscore is no part of a name in a certificate (RFC 5280 §4.2.1.6).
         if !has_files && !rest.contains(&name) && !name.contains('_') {
             rest.push(name);
@@ -113,19 +113,20 @@ pub fn plan<'a>(
 
 /// The names that the certificate of the private CA is for: those of the internal site, and those
 /// of ACME sites, which it serves until theirs is there.
-#[expect(dead_code, reason = "comes with the stand-ins of ACME sites")]
 pub fn private_names(sites: &[Site]) -> Vec<String> {
     let of = |mode: Mode| sites.iter().filter(move |site| site.mode == mode);
     of(Mode::Internal).chain(of(Mode::Acme)).flat_map(|site| site.names.clone()).collect()
 }
 
-/// The one site of all names that have no other: with everything one level below the domain, and
-/// for `localhost` the loopback addresses.
+/// The one site of all names that have no other: with everything one level below a domain of two
+/// labels or more, and for `localhost` the loopback addresses.
 fn internal(domain: &str, names: &[&str]) -> Option<Site> {
     let first = names.first()?;
     let mut all: Vec<String> = vec![(*first).to_owned()];
     if *first == domain {
-        if public::address(domain).is_none() {
+        // Firefox and rustls refuse a certificate under name constraints whole that has a wildcard with
+        // one label below it, `*.localhost` say.
+        if public::address(domain).is_none() && domain.contains('.') {
             all.push(format!("*.{domain}"));
         }
         if domain == "localhost" {
@@ -167,7 +168,7 @@ mod tests {
         for acme in [false, true] {
             assert_eq!(
                 planned("localhost", &["dice.localhost", "localhost"], "", acme),
-                ["internal localhost: localhost *.localhost 127.0.0.1 ::1 dice.localhost"],
+                ["internal localhost: localhost 127.0.0.1 ::1 dice.localhost"],
             );
             assert_eq!(
                 planned("192.168.1.2", &[], "", acme),

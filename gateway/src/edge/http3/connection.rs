@@ -87,11 +87,13 @@ pub async fn serve(knock: Knock, thread: Arc<Thread>) {
     let data = quic.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let peer = Peer::new(address, &shared.config.trusted_proxies);
     shared.clients.see(&peer);
+    let server_name = data.and_then(|data| data.server_name);
     let connection = Arc::new(Connection {
         thread,
         peer,
         negotiated,
-        server_name: data.and_then(|data| data.server_name),
+        certificate: shared.office.certificates().find(server_name.as_deref()),
+        server_name,
         screen: None,
         unread: Some(Arc::default()),
         requests: AtomicU64::new(0),

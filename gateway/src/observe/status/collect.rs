@@ -38,7 +38,7 @@ pub fn collect(shared: &Shared) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         warnings: warnings(shared),
-        sites: shared.outlet.board.all().into_iter().map(Site::from).collect(),
+        sites: shared.office.board().all().into_iter().map(Site::from).collect(),
         routes: live.routes.iter().map(route).collect(),
         upstreams: live.upstreams.iter().map(|known| upstream(known)).collect(),
         requests_in_flight: shared.metrics.in_flight.get(),

@@ -46,6 +46,17 @@ impl Gateway {
         (gateway, stdout)
     }
 
+    /// A gateway with a new folder, whose logs go to the file `log`.
+    pub fn start_logged(routes: &str, settings: &[(&str, &str)], log: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certs = folder.path().join("certs");
+        let mut command = command(&certs, routes, settings);
+        command.stderr(std::fs::File::create(log).unwrap());
+        let mut gateway = Self::around(Service::spawn(command), certs);
+        gateway._folder = Some(folder);
+        gateway
+    }
+
     fn around(service: Service, certs: PathBuf) -> Self {
         let address = |index: usize| -> SocketAddr {
             service.address(index).split_once("//").unwrap().1.parse().unwrap()

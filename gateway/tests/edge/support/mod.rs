@@ -1,5 +1,6 @@
 //! A gateway, an upstream and clients.
 
+mod authority;
 mod client;
 mod gateway;
 mod upstream;
@@ -8,6 +9,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
+pub use authority::Authority;
+pub use client::Answer;
 pub use client::Client;
 pub use client::H2;
 pub use client::exchange;

@@ -14,6 +14,7 @@ use crate::edge::http1;
 use crate::edge::http2;
 use crate::edge::screen::Screen;
 use crate::edge::screened::Screened;
+use crate::edge::unread::Unread;
 use crate::observe::negotiated::Negotiated;
 use crate::rules::forwarded::Peer;
 use crate::shared::Connection;
@@ -58,7 +59,7 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
         certificate: shared.office.certificates().find(server_name.as_deref()),
         server_name,
         screen: screen.clone(),
-        unread: http2.then(Arc::default),
+        unread: http2.then(|| Arc::new(Unread::new(config.least()))),
         requests: AtomicU64::new(0),
         _open: open,
     });

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod arrive;
 pub mod certificates;
+pub mod counted;
 pub mod handshake;
 pub mod http1;
 pub mod http2;
@@ -12,5 +13,6 @@ pub mod plain;
 pub mod redirect;
 pub mod screen;
 pub mod screened;
+pub mod streams;
 pub mod tls;
 pub mod unread;

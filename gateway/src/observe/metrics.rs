@@ -49,6 +49,8 @@ pub struct Metrics {
     handshake_failures: IntCounterVec,
     connections: IntGaugeVec,
     connections_refused: IntCounterVec,
+    /// Connections of HTTP/2 that were ended for a flood.
+    pub floods: IntCounter,
     /// Tunnels that are open.
     pub tunnels: IntGauge,
     not_after: IntGaugeVec,
@@ -158,6 +160,13 @@ impl Metrics {
                 "gateway_connections_refused_total",
                 "Connections of clients that were closed at once, by reason.",
                 &["reason"],
+            )?,
+            floods: add(
+                registry,
+                IntCounter::new(
+                    "gateway_http2_floods_total",
+                    "Connections of HTTP/2 ended for frames that say nothing, or too many errors.",
+                ),
             )?,
             tunnels: gauge("gateway_tunnels_open", "WebSockets that are open.")?,
             not_after: gauges(

@@ -316,7 +316,8 @@ impl Body for Download {
             },
         };
         if let Some(watch) = watch {
-            watch.given();
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            watch.given(data.map_or(0, Bytes::len));
         }
         match (&frame, account) {
             (Some(Ok(frame)), Some(account)) => {

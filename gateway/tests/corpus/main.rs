@@ -2,6 +2,7 @@
 //! canary that keeps every byte it gets.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod floods;
 mod frames;
 mod h2;
 #[expect(dead_code, unused_imports, reason = "shared with the tests of the edge")]

@@ -25,9 +25,8 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const BINARY: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x01\x12\x34\x01\xbb";
 
-/// Whose header is awaited, and for how long.
-const BALANCER: [(&str, &str); 2] =
-    [("GATEWAY__PROXY_PROTOCOL_FROM", "127.0.0.0/8"), ("GATEWAY__HANDSHAKE_S", "1")];
+/// Whose header is awaited.
+const BALANCER: (&str, &str) = ("GATEWAY__PROXY_PROTOCOL_FROM", "127.0.0.0/8");
 
 /// A TCP connection from the local address `from`.
 fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
@@ -65,7 +64,7 @@ fn refused(gateway: &Gateway, reason: &str) -> Option<f64> {
 #[test]
 fn a_balancer_says_whose_connection_it_is() {
     let upstream = Upstream::echo();
-    let gateway = Gateway::start(&upstream.route(), &BALANCER);
+    let gateway = Gateway::start(&upstream.route(), &[BALANCER]);
     let text = b"PROXY TCP6 2001:db8::7 ::1 4660 443\r\n";
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
     for (header, client) in [
@@ -97,7 +96,8 @@ fn a_balancer_says_whose_connection_it_is() {
 #[test]
 fn what_is_no_header_from_a_balancer_ends_and_counts() {
     let upstream = Upstream::echo();
-    let gateway = Gateway::start(&upstream.route(), &BALANCER);
+    let settings = [BALANCER, ("GATEWAY__HANDSHAKE_S", "1")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
     let hello = b"\x16\x03\x01\x02\0\x01\0";
     let oversized = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".as_slice(), &[0; 5000]].concat();
     let cases = [
@@ -159,8 +159,8 @@ fn one_address_has_so_many_connections_and_others_have_theirs() {
 #[test]
 fn a_client_behind_a_balancer_has_so_many_connections() {
     let upstream = Upstream::echo();
-    let limit = [("GATEWAY__CONNECTIONS_PER_ADDRESS_MAX", "1")];
-    let gateway = Gateway::start(&upstream.route(), &[&BALANCER[..], &limit].concat());
+    let settings = [BALANCER, ("GATEWAY__CONNECTIONS_PER_ADDRESS_MAX", "1")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
     let open = |client: &str| {
         let mut stream = connect_from("127.0.0.1:0", gateway.https);
         let header = format!("PROXY TCP4 {client} 10.0.0.1 1 443\r\n");

@@ -22,6 +22,7 @@ use crate::edge::arrive;
 use crate::edge::http3::quic;
 use crate::edge::http3::request;
 use crate::edge::screen;
+use crate::edge::unread::Unread;
 use crate::observe::negotiated::Negotiated;
 use crate::rules::forwarded::Peer;
 use crate::shared::Connection;
@@ -95,7 +96,7 @@ pub async fn serve(knock: Knock, thread: Arc<Thread>) {
         certificate: shared.office.certificates().find(server_name.as_deref()),
         server_name,
         screen: None,
-        unread: Some(Arc::default()),
+        unread: Some(Arc::new(Unread::new(shared.config.least()))),
         requests: AtomicU64::new(0),
         _open: open,
     });
@@ -122,7 +123,6 @@ async fn requests(
 ) -> Result<(), ConnectionError> {
     let shared = Arc::clone(connection.shared());
     let idle = Duration::from_secs(shared.config.header_s);
-    let unread = Duration::from_secs(shared.config.idle_s);
     let adapted = quic::Connection::new(quic.clone());
     let last_stopped = adapted.last_stopped();
     let mut builder = h3::server::builder();
@@ -158,7 +158,7 @@ async fn requests(
                     break;
                 }
                 seen = requests;
-                if connection.unread.as_ref().is_some_and(|answers| answers.stale(unread)) {
+                if connection.unread.as_ref().is_some_and(|answers| answers.end_stale()) {
                     log::debug!("{}: left an answer unread", connection.peer.address);
                     return Ok(());
                 }

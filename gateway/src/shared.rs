@@ -107,6 +107,13 @@ fn alternative(config: &Config) -> Option<HeaderValue> {
 }
 
 impl Shared {
+    /// Notes who connected. Proxies that the settings name hide nobody: they say who is behind them.
+    pub fn see(&self, peer: &Peer) {
+        if !peer.trusted && !self.config.proxy_protocol_from.contains(peer.address) {
+            self.clients.see(peer.address);
+        }
+    }
+
     /// Whether every listener takes connections.
     ///
     /// # Errors

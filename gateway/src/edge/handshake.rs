@@ -47,7 +47,7 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
     shared.metrics.handshake(negotiated);
     open.becomes(shared.metrics.connections(negotiated.protocol()));
     let peer = Peer::new(address, &config.trusted_proxies);
-    shared.clients.see(&peer);
+    shared.see(&peer);
     let http2 = negotiated.alpn == "h2";
     let screen = (!http2).then(|| Arc::new(Mutex::new(Screen::default())));
     let server_name = stream.get_ref().1.server_name().map(str::to_owned);

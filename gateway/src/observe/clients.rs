@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use crate::rules::addresses::is_private;
-use crate::rules::forwarded::Peer;
 
 /// So many connections in a row from one address are no chance.
 const STREAK: u32 = 20;
@@ -31,14 +30,8 @@ pub enum Hidden {
 }
 
 impl Clients {
-    /// A connection came. Proxies that the settings name hide nobody: they say who is behind them.
-    pub fn see(&self, peer: &Peer) {
-        if !peer.trusted {
-            self.count(peer.address);
-        }
-    }
-
-    fn count(&self, address: IpAddr) {
+    /// A connection came from `address`, which is no proxy that the settings name.
+    pub fn see(&self, address: IpAddr) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(match *last {
             Some(streak) if streak.address == address => {
@@ -102,7 +95,7 @@ mod tests {
 
     fn seen(addresses: impl IntoIterator<Item = [u8; 4]>) -> Clients {
         let clients = Clients::default();
-        addresses.into_iter().for_each(|address| clients.count(address.into()));
+        addresses.into_iter().for_each(|address| clients.see(address.into()));
         clients
     }
 

@@ -87,7 +87,7 @@ pub async fn serve(knock: Knock, thread: Arc<Thread>) {
     open.becomes(shared.metrics.connections(negotiated.protocol()));
     let data = quic.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let peer = Peer::new(address, &shared.config.trusted_proxies);
-    shared.clients.see(&peer);
+    shared.see(&peer);
     let server_name = data.and_then(|data| data.server_name);
     let connection = Arc::new(Connection {
         thread,

@@ -5,9 +5,11 @@ use std::io::Write;
 use std::thread;
 
 use crate::support::Gateway;
+use crate::support::H2;
 use crate::support::LONG;
 use crate::support::Upstream;
 use crate::support::exchange;
+use crate::support::on_h2;
 use crate::support::read_answer;
 use crate::support::tls;
 use crate::support::until;
@@ -147,6 +149,29 @@ fn an_event_stream_comes_as_it_is_written() {
         }
     }
     assert_eq!(lines, ["data: one\n", "data: two\n"]);
+}
+
+#[test]
+fn over_http2_too_an_event_comes_before_the_next_is_made() {
+    let (send, receive) = std::sync::mpsc::channel::<&str>();
+    let receive = std::sync::Mutex::new(receive);
+    let upstream = Upstream::start(move |call| {
+        call.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
+        for event in receive.lock().unwrap().iter() {
+            call.write(event)?;
+        }
+        Err(std::io::ErrorKind::Other.into())
+    });
+    let gateway = Gateway::start(&upstream.route(), &[]);
+    on_h2(&gateway, async |mut client: H2| {
+        let request = http::Request::get("https://localhost/").body(Default::default());
+        let mut body = client.send_request(request.unwrap()).await.unwrap().into_body();
+        for event in ["data: one\n\n", "data: two\n\n"] {
+            send.send(event).unwrap();
+            let frame = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), event);
+        }
+    });
 }
 
 #[test]

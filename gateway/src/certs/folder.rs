@@ -48,7 +48,9 @@ impl Folder {
     /// What the file system said.
     pub fn write(&self, pems: &Pems) -> io::Result<()> {
         store::folder(&self.path, 0o750)?;
-        store::settle(&self.path, 0o750, self.group).map_err(|error| self.of_group(error))?;
+        if self.group.is_some() {
+            store::settle(&self.path, 0o750, self.group).map_err(|error| self.of_group(error))?;
+        }
         store::write_for(&self.key(), &pems.key, self.key_mode(), self.group)
             .and_then(|()| {
                 store::write_for(&self.chain(), &pems.certificate, self.chain_mode(), self.group)
@@ -56,13 +58,16 @@ impl Folder {
             .map_err(|error| self.of_group(error))
     }
 
-    /// Gives files that are in use the rights that they should have; says so where it matters.
+    /// Gives files that are in use the rights that they should have; says so where it matters. Without
+    /// a group only the key's matter.
     pub fn settle(&self) {
-        for (path, mode) in [
-            (self.path.clone(), 0o750),
+        let all = [
             (self.key(), self.key_mode()),
+            (self.path.clone(), 0o750),
             (self.chain(), self.chain_mode()),
-        ] {
+        ];
+        let count = if self.group.is_some() { all.len() } else { 1 };
+        for (path, mode) in all.into_iter().take(count) {
             match store::settle(&path, mode, self.group) {
                 Ok(true) if path == self.key() => {
                     log::warn!("{} was open to others", path.display());

@@ -21,3 +21,4 @@ mod support;
 mod trust;
 mod tunnels;
 mod upstreams;
+mod volume;

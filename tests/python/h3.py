@@ -16,6 +16,7 @@ Connects to 127.0.0.1:PORT for hub.test (aioquic takes no `*.localhost`), trusti
 * many-frames MB    a POST of so many megabytes in DATA frames of one byte
 * large-frame MB    HEADERS of so many megabytes
 * cancel COUNT      requests that are given up as soon as they are sent
+* unread            a GET /large that is never read, while other requests go on; until the server ends the connection
 * goodbye           a GET, then waits until the server says goodbye and ends the connection
 """
 
@@ -297,6 +298,20 @@ async def cancel(client, count):
     return {"ended": await asyncio.wait_for(client.ended, LONG)}
 
 
+async def unread(client):
+    # No more credit for any stream than it began with.
+    client._quic._write_stream_limits = lambda *arguments, **named: None
+    client.begin(client.head("GET", "/large"), True)
+    others = 0
+    while not client.ended.done():
+        answer = asyncio.ensure_future(client.get("/small"))
+        await asyncio.wait([answer, client.ended], timeout=LONG, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done() and answer.result()["status"] == 200:
+            others += 1
+        await asyncio.sleep(0.1)
+    return {"others": others}
+
+
 async def goodbye(client, path):
     _, answer = client.begin(client.head("GET", path), True)
     print(json.dumps({"sent": True}), flush=True)
@@ -330,6 +345,8 @@ async def run(port, ca, case, argument):
                 return await large_frame(client, int(argument))
             case "cancel":
                 return await cancel(client, int(argument))
+            case "unread":
+                return await unread(client)
             case "goodbye":
                 return await goodbye(client, argument)
     raise SystemExit(f"no such case: {case}")

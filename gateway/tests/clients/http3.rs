@@ -215,3 +215,27 @@ fn another_client_gets_sends_and_loads_much() {
         "{seen}"
     );
 }
+
+#[test]
+fn an_answer_that_is_left_unread_ends_its_connection_whatever_else_is_asked() {
+    let (send, given_up) = mpsc::channel();
+    let upstream = Upstream::start(move |call| {
+        if !call.request.line.starts_with("GET /large ") {
+            return call.ok("small");
+        }
+        call.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")?;
+        loop {
+            if let Err(error) = call.write(vec![7; 64 << 10]) {
+                send.send(()).unwrap();
+                return Err(error);
+            }
+        }
+    });
+    let settings =
+        [("GATEWAY__DOMAIN", "hub.test"), ("GATEWAY__HEADER_S", "1"), ("GATEWAY__IDLE_S", "1")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
+    let seen = aioquic(&gateway, "unread", "");
+    assert!(seen["others"].as_u64().unwrap() > 3, "{seen}");
+    given_up.recv_timeout(crate::support::LONG).unwrap();
+    assert!(gateway.peak_bytes() < MEMORY_MAX);
+}

@@ -17,6 +17,8 @@ use quinn::VarInt;
 use quinn::crypto::rustls::HandshakeData;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
 
 use crate::edge::arrive;
 use crate::edge::http3::quic;
@@ -48,7 +50,7 @@ impl Load {
     }
 }
 
-/// A client that knocked, with its place among the connections. `_shaking` counts it among those that
+/// A client that knocked, with its place among the connections. `shaking` counts it among those that
 /// are not through their handshake.
 pub struct Knock {
     pub incoming: Incoming,
@@ -133,6 +135,9 @@ async fn requests(
     // Each request holds a sender; nothing is ever sent.
     let (busy, mut done) = mpsc::channel::<std::convert::Infallible>(1);
     let mut seen = 0;
+    // Not begun anew with each request: who asks often may still leave an answer unread.
+    let mut looks = tokio::time::interval_at(Instant::now() + idle, idle);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             accepted = serving.accept() => {
@@ -151,7 +156,7 @@ async fn requests(
                 });
             }
             () = shared.stopping.wait() => break,
-            () = tokio::time::sleep(idle) => {
+            _ = looks.tick() => {
                 // Requests hold the connection: only this function does now.
                 let requests = connection.requests.load(Ordering::Relaxed);
                 if Arc::strong_count(&connection) == 1 && requests == seen {

@@ -37,6 +37,8 @@ pub use run::print;
 pub use run::ready;
 pub use run::run;
 pub use run::run_with;
+pub use run::settings_again;
+pub use run::settings_file;
 #[cfg(feature = "server")]
 pub use server::Server;
 pub use settings::Settings;

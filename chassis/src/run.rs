@@ -115,6 +115,23 @@ fn perform<C: Settings>(
     }
 }
 
+/// The settings of a process that serves, read anew from where it read them when it started.
+///
+/// # Errors
+///
+/// What is wrong with them now.
+pub fn settings_again<C: Settings>(about: About) -> Result<C, Fatal> {
+    let (_, file) = parse(std::env::args_os().skip(1), &[]).map_err(Fatal::settings)?;
+    settings::load(about.name, file.as_deref())
+}
+
+/// The file that [`settings_again`] reads, which need not be there.
+#[must_use]
+pub fn settings_file(about: About) -> PathBuf {
+    let given = parse(std::env::args_os().skip(1), &[]).ok().and_then(|(_, file)| file);
+    settings::file(about.name, given.as_deref()).0
+}
+
 /// `own` are the names of further commands: what follows one belongs to it, but for the options
 /// that every command has.
 fn parse(

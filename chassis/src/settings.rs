@@ -77,7 +77,7 @@ fn told(error: &str) -> String {
 }
 
 /// The settings file and whether it must be there.
-fn file(name: &str, given: Option<&Path>) -> (PathBuf, bool) {
+pub(crate) fn file(name: &str, given: Option<&Path>) -> (PathBuf, bool) {
     let named = std::env::var_os(format!("{}_CONFIG", name.to_ascii_uppercase()));
     let named = named.filter(|path| !path.is_empty());
     match given.map(PathBuf::from).or_else(|| named.map(PathBuf::from)) {

@@ -12,10 +12,12 @@ use serde::Deserialize;
 use crate::certs::files;
 use crate::certs::sites;
 use crate::certs::sites::given::GivenSites;
+use crate::live::sources;
 use crate::rules::addresses;
 use crate::rules::forwarded::Trusted;
 use crate::rules::rate::Least;
-use crate::rules::route::Routes;
+use crate::rules::routes_file;
+use crate::rules::table::Routes;
 
 /// Settings; times are whole seconds.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +37,9 @@ pub struct Config {
     pub certs: PathBuf,
     /// `[HOST]/PREFIX=http://NAME:PORT`, whitespace separated.
     pub routes: Routes,
+    /// A file of more routes, watched while the gateway runs. It need not be there, unless it is
+    /// another than by default.
+    pub routes_file: PathBuf,
     /// Sites whose certificates are files that somebody else keeps.
     pub sites: GivenSites,
     /// Whom a public CA may write to. With this or a directory, public names get their certificates
@@ -85,6 +90,8 @@ pub struct Config {
     /// What a client has to move of a body, either way, on average; 0 asks for nothing but that
     /// `idle_s` holds.
     pub body_bytes_per_s_min: u64,
+    /// Most bytes of a request's body, where the route has no limit of its own; 0 is no limit.
+    pub body_bytes_max: u64,
     /// How long a connection to a replica is kept unused: less than the services keep theirs.
     pub pool_idle_s: u64,
     /// How long a certificate of the private CA is valid; renewed after two thirds.
@@ -94,6 +101,9 @@ pub struct Config {
     /// Id of the group that may read the sites' certificates and keys.
     pub certs_group: Option<u32>,
 }
+
+/// Where more routes are looked for.
+pub const ROUTES_FILE: &str = "/etc/hubbub/routes.toml";
 
 /// 90 days: the longest life of a leaf, in seconds.
 pub const CERTIFICATE_LIFE_MAX_S: u64 = 90 * 24 * 3600;
@@ -109,6 +119,7 @@ impl Default for Config {
             http3: true,
             certs: "/certs".into(),
             routes: Routes::default(),
+            routes_file: ROUTES_FILE.into(),
             sites: GivenSites::default(),
             acme_email: String::new(),
             acme_directory: String::new(),
@@ -132,6 +143,7 @@ impl Default for Config {
             idle_s: 120,
             upstream_root: None,
             body_bytes_per_s_min: 240,
+            body_bytes_max: 16 * 1024 * 1024,
             pool_idle_s: 4,
             certificate_life_s: CERTIFICATE_LIFE_MAX_S,
             discard_root_key: false,
@@ -146,9 +158,6 @@ impl chassis::Settings for Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.routes.is_empty() {
-            return Err("routes: there is none; write for example /=http://hub:8080".to_owned());
-        }
         for (key, value, least, most) in [
             ("connections_max", self.connections_max as u64, 1, 1_000_000),
             (
@@ -166,6 +175,7 @@ impl chassis::Settings for Config {
             ("connect_s", self.connect_s, 1, 3600),
             ("answer_s", self.answer_s, 1, 86_400),
             ("idle_s", self.idle_s, 1, 86_400),
+            ("body_bytes_max", self.body_bytes_max, 0, routes_file::BODY_BYTES_MAX),
             ("body_bytes_per_s_min", self.body_bytes_per_s_min, 0, 1_000_000),
             ("pool_idle_s", self.pool_idle_s, 0, 3600),
             ("public_https_port", u64::from(self.public_https_port), 1, 65_535),
@@ -179,7 +189,8 @@ impl chassis::Settings for Config {
     }
 
     fn report(&self) -> Result<String, Fatal> {
-        let sites = sites::configured(self).map_err(Fatal::settings)?;
+        let whole = sources::whole(self.clone()).map_err(Fatal::settings)?;
+        let sites = sites::configured(&whole).map_err(Fatal::settings)?;
         files::check(&sites)?;
         Ok(sites.iter().map(|site| format!("{site}\n")).collect())
     }
@@ -296,9 +307,9 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_need_only_a_route() {
+    fn the_defaults_are_good() {
         assert_eq!(routed().check(), Ok(()));
-        assert!(Config::default().check().unwrap_err().starts_with("routes:"));
+        assert_eq!(Config::default().check(), Ok(()));
     }
 
     #[test]

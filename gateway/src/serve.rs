@@ -17,6 +17,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem;
 use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
+use tokio::signal;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -34,6 +36,9 @@ use crate::edge::http3::endpoint;
 use crate::edge::http3::endpoint::Door;
 use crate::edge::listen::Listener;
 use crate::edge::tls;
+use crate::live::reload::Seen;
+use crate::live::reload::Watcher;
+use crate::live::sources;
 use crate::observe::access::writer::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::negotiated::Protocol;
@@ -60,6 +65,10 @@ const BLOCKING_THREADS_MAX: usize = 16;
 ///
 /// When an address is taken, the certificates cannot be kept, or the kernel gives no threads.
 pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
+    let settings = config.clone();
+    let seen = Seen::first(about, &settings);
+    let config =
+        sources::whole(config).map_err(|why| Fatal::settings(format!("bad settings: {why}")))?;
     // First the sockets: a wrong one is told at once, and the cryptography takes its time.
     let threads = config.threads();
     let https = named("https", config.https, chassis::bind_each(config.https, threads))?;
@@ -93,6 +102,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let (alive, mut ended) = mpsc::channel(1);
     // Set before anybody is told that the gateway is ready.
     let signal = runtime.block_on(async { chassis::stop_signal() })?;
+    let hang_up = runtime.block_on(async { signal::unix::signal(SignalKind::hangup()) })?;
     let (ways, knocks): (Vec<_>, Vec<_>) = (0..threads).map(|_| endpoint::channel()).unzip();
     let mut door = quic.map(|(socket, config)| Door {
         socket,
@@ -120,6 +130,8 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
         tokio::spawn(admin::serve(admin, Arc::clone(&shared)));
+        let watcher = Watcher::new(*about, Arc::clone(&shared), settings, seen);
+        tokio::spawn(watcher.run(hang_up));
         let (https, http, admin) = addresses;
         chassis::ready(&format!("https://{https} http://{http} http://{admin}"));
         // Only now: the ready line is the first on stdout.

@@ -21,6 +21,7 @@ use crate::edge::screen::Screen;
 use crate::edge::unread::Unread;
 use crate::live::Books;
 use crate::live::Live;
+use crate::live::Reloads;
 use crate::observe::access::writer::AccessLog;
 use crate::observe::clients::Clients;
 use crate::observe::counts::RouteMetrics;
@@ -43,6 +44,9 @@ pub struct Shared {
     pub live: ArcSwap<Live>,
     /// Who looks after the certificates.
     pub office: Office,
+    /// What the next table is made with.
+    pub books: Books,
+    pub reloads: Reloads,
     /// For requests that have no route.
     pub no_route: RouteMetrics,
     /// For `https://DOMAIN/metrics`.
@@ -81,6 +85,8 @@ impl Shared {
         let access = || AccessLog::new(config.threads(), &metrics.access_log_dropped);
         Self {
             live: ArcSwap::from_pointee(Live::new(config.routes.clone(), &books, None)),
+            books,
+            reloads: metrics.reloads(),
             access: config.access_log.then(access),
             no_route: route("none"),
             metrics_route: route("metrics"),

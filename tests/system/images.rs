@@ -254,8 +254,13 @@ fn a_container_has_no_privileges_and_has_limits() {
         within("PidsLimit", 8, 512);
         within("NanoCpus", 1, 64_000_000_000);
         let mounts = container["Mounts"].as_array().unwrap();
-        let mounts: Vec<_> = mounts.iter().map(|mount| mount["Destination"].as_str()).collect();
-        let expected = if service == "gateway" { vec![Some("/certs")] } else { Vec::new() };
+        let mut mounts: Vec<(&str, bool)> = mounts
+            .iter()
+            .map(|mount| (mount["Destination"].as_str().unwrap(), mount["RW"] == true))
+            .collect();
+        mounts.sort_unstable();
+        let expected = [("/certs", true), ("/etc/hubbub", false)];
+        let expected = if service == "gateway" { &expected[..] } else { &[] };
         assert_eq!(mounts, expected, "{service}");
     }
 }

@@ -8,6 +8,7 @@ mod images;
 mod machine;
 mod outside;
 mod own_service;
+mod replacing;
 mod scrape;
 mod speech;
 mod stack;

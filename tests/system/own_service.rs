@@ -3,12 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
 
 use harness::Stack;
 use harness::run;
 
 use crate::machine::Project;
+use crate::machine::container;
 use crate::machine::copy_checkout;
+use crate::machine::inspect;
 
 const MANIFEST: &str = r#"
 [package]
@@ -61,6 +65,8 @@ services:
     build: { context: ., dockerfile: docker/Dockerfile, args: { PACKAGE: coin } }
 ";
 
+const ROUTE: &str = "[[route]]\nat = '/coin'\nto = 'http://coin:8080'\n";
+
 /// A commit, since images say which one they were made from.
 fn commit(folder: &Path) {
     for arguments in [
@@ -86,11 +92,19 @@ fn a_folder_an_entry_and_a_route_are_a_service() {
 
     let mut project = Project::in_folder(checkout.path(), &stack, "coin");
     project.set("HUBBUB_TAG", &format!("{}-coin", stack.project()));
-    project.set("ROUTES", "/coin=http://coin:8080");
     let ca = project.ca();
     let up = run(&mut project.program("up", &["--ca", ca.to_str().unwrap()])).success();
     assert!(up.text().contains("Hubbub is up"), "{}", up.text());
-    assert_eq!(project.curl("/coin").success().text(), "heads\n");
+    let gateway = || container(project.value("COMPOSE_PROJECT_NAME"), "gateway");
+    let started_at = || inspect("container", &gateway())["State"]["StartedAt"].clone();
+    let before = started_at();
+    fs::write(checkout.path().join("config/routes.toml"), ROUTE).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Until then the hub says that it has no such page.
+    while project.curl("/coin").text() != "heads\n" {
+        assert!(Instant::now() < deadline, "the route is not there after 20 s");
+    }
+    assert_eq!(started_at(), before, "the gateway was restarted");
     assert_eq!(project.curl("/dice").success().text().lines().count(), 5);
     let health = project.compose(&["ps", "--format", "{{.Health}}", "coin"]).text();
     assert_eq!(health.trim(), "healthy");

@@ -1,22 +1,40 @@
-//! The routes as they are just now, and what goes with them. A request takes this once, at its
+//! The routes as they are just now, and what goes with them. A request takes its line once, at its
 //! start, and keeps it to its end: a reload swaps a pointer, and what runs does not notice.
 
+pub mod reload;
+pub mod sources;
+
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use prometheus::IntCounter;
+use prometheus::IntGauge;
 
 use crate::observe::counts::RouteMetrics;
 use crate::observe::counts::UpstreamMetrics;
 use crate::observe::metrics::Metrics;
 use crate::observe::series::Book;
 use crate::observe::series::Series;
-use crate::rules::route::Place;
-use crate::rules::route::Routes;
+use crate::rules::route::Limits;
+use crate::rules::route::Route;
+use crate::rules::table::Routes;
+use crate::rules::table::Target;
 use crate::upstream::replica::Upstream;
 
-/// One table of routes, in use or still used.
+/// One route, and what its requests need. They keep no more than this: a WebSocket that is open for
+/// a month keeps nothing of the other routes.
+pub struct Line {
+    pub limits: Limits,
+    pub metrics: Arc<Series<RouteMetrics>>,
+    pub upstream: Arc<Upstream>,
+}
+
+/// One table of routes.
 pub struct Live {
     pub routes: Routes,
     /// In the order of the routes.
-    pub metrics: Vec<Arc<Series<RouteMetrics>>>,
+    lines: Vec<Arc<Line>>,
     /// In the order of the routes' upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
 }
@@ -42,16 +60,67 @@ impl Live {
     /// The table for `routes`. An upstream that `before` has too goes on as it is, with what is known
     /// of its replicas.
     pub fn new(routes: Routes, books: &Books, before: Option<&Self>) -> Self {
-        let metrics = routes.iter().map(|route| books.routes.open(&route.to_string())).collect();
-        let upstream = |places: &Vec<Place>| {
+        let upstream = |target: &Target| {
             let same = before.and_then(|before| {
-                before.upstreams.iter().find(|upstream| upstream.places == *places)
+                before.upstreams.iter().find(|upstream| upstream.places == target.places)
             });
-            let new = || Arc::new(Upstream::new(places, |name| books.upstreams.open(name)));
+            let new = || Arc::new(Upstream::new(&target.places, |name| books.upstreams.open(name)));
             same.map_or_else(new, Arc::clone)
         };
-        let upstreams = routes.upstreams().iter().map(upstream).collect();
-        Self { routes, metrics, upstreams }
+        let upstreams: Vec<Arc<Upstream>> = routes.upstreams().iter().map(upstream).collect();
+        let line = |(route, upstream): (&Route, usize)| {
+            Arc::new(Line {
+                limits: route.limits,
+                metrics: books.routes.open(&route.to_string()),
+                upstream: Arc::clone(&upstreams[upstream]),
+            })
+        };
+        let lines = routes.iter().map(line).collect();
+        Self { routes, lines, upstreams }
+    }
+
+    /// The line for `path` on `host`, as [`Routes::find`] wants them.
+    pub fn find(&self, host: &str, path: &str) -> Option<Arc<Line>> {
+        self.routes.find(host, path).map(|index| Arc::clone(&self.lines[index]))
+    }
+}
+
+/// How reloads went.
+pub struct Reloads {
+    refusal: Mutex<Option<String>>,
+    pub accepted: IntCounter,
+    pub refused: IntCounter,
+    /// 1 while what is on disk is not what is used.
+    pub stale: IntGauge,
+}
+
+impl Reloads {
+    /// None so far.
+    pub fn new(accepted: IntCounter, refused: IntCounter, stale: IntGauge) -> Self {
+        Self { refusal: Mutex::default(), accepted, refused, stale }
+    }
+
+    /// What is on disk is used.
+    pub fn accepted(&self) {
+        self.note(None);
+        self.accepted.inc();
+        self.stale.set(0);
+    }
+
+    /// What is on disk is not used.
+    pub fn refused(&self, why: String) {
+        self.note(Some(why));
+        self.refused.inc();
+        self.stale.set(1);
+    }
+
+    /// Why what is on disk now is not used, if it is not.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, refusal: Option<String>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 }
 

@@ -16,7 +16,7 @@ use http::Uri;
 
 use crate::edge::unread::Unread;
 use crate::edge::unread::Watch;
-use crate::live::Live;
+use crate::live::Line;
 use crate::observe::access::line::Entry;
 use crate::observe::access::writer::AccessLog;
 use crate::observe::counts::RouteMetrics;
@@ -35,10 +35,9 @@ fn client_gone() -> StatusCode {
 }
 
 /// Which route a request is counted for.
-#[derive(Clone, Copy, Debug)]
 pub enum Counted {
-    /// A route of the table, by its place among them.
-    Route(usize),
+    /// A route of the table, which the request goes by, whatever is reloaded meanwhile.
+    Route(Arc<Line>),
     /// No route, or not yet.
     None,
     /// The page of all metrics.
@@ -57,8 +56,6 @@ pub struct Account {
     pub target: Uri,
     pub client: IpAddr,
     counted: Counted,
-    /// By its place among the upstreams, once it was chosen.
-    pub upstream: Option<usize>,
     /// What became of it on the way there.
     pub trip: Trip,
     /// Bytes of the request's body, if it has one.
@@ -66,8 +63,6 @@ pub struct Account {
     /// 499 until there is an answer.
     status: StatusCode,
     connection: Arc<Connection>,
-    /// What the request goes by, whatever is reloaded meanwhile.
-    pub live: Arc<Live>,
     begun: Instant,
     /// Bytes of the answer's body.
     sent: u64,
@@ -90,12 +85,10 @@ impl Account {
             target,
             client: connection.peer.address,
             counted: Counted::None,
-            upstream: None,
             trip: Trip::default(),
             received: None,
             status: client_gone(),
             connection: Arc::clone(connection),
-            live: connection.shared().live.load_full(),
             begun: Instant::now(),
             sent: 0,
             // A request is dropped without an answer when its client goes.
@@ -112,8 +105,8 @@ impl Account {
 
     fn route(&self) -> &RouteMetrics {
         let shared = self.connection.shared();
-        match self.counted {
-            Counted::Route(index) => &self.live.metrics[index],
+        match &self.counted {
+            Counted::Route(line) => &line.metrics,
             Counted::None => &shared.no_route,
             Counted::Metrics => &shared.metrics_route,
         }
@@ -151,6 +144,10 @@ impl Account {
         let query = self.target.query().filter(|_| config.log_queries).map(chassis::excerpt);
         let agent = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok());
         let agent = agent.map(chassis::excerpt);
+        let line = match &self.counted {
+            Counted::Route(line) => Some(line),
+            Counted::Metrics | Counted::None => None,
+        };
         let entry = Entry {
             at: SystemTime::now(),
             request_id: self.request_id.to_str().unwrap_or("-"),
@@ -162,11 +159,8 @@ impl Account {
             query: query.as_deref(),
             user_agent: agent.as_deref(),
             status: self.status.as_u16(),
-            route: match self.counted {
-                Counted::Route(index) => Some(self.live.metrics[index].label()),
-                Counted::Metrics | Counted::None => None,
-            },
-            upstream: self.upstream.map(|index| self.live.upstreams[index].name.as_str()),
+            route: line.map(|line| line.metrics.label()),
+            upstream: line.map(|line| line.upstream.name.as_str()),
             replica: self.trip.replica.as_ref().map(|replica| &replica.address as &dyn Display),
             tries: self.trip.tries,
             bytes_in: self.received.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed)),

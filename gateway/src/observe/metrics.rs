@@ -10,6 +10,7 @@ use prometheus::Opts;
 use prometheus::Registry;
 use prometheus::core::Collector;
 
+use crate::live::Reloads;
 use crate::observe::counts::CLASSES;
 use crate::observe::counts::Class;
 use crate::observe::counts::RouteMetrics;
@@ -37,6 +38,8 @@ pub struct Metrics {
     /// Requests of all routes whose answer has not ended: what the bound on them is held against.
     /// The page has them by route.
     pub in_flight: IntGauge,
+    reloads: IntCounterVec,
+    reload_refused: IntGauge,
     refusals: IntCounterVec,
     /// Requests that wait for a replica now.
     pub held: IntGauge,
@@ -174,6 +177,15 @@ impl Metrics {
                 "When a site's certificate ends, in seconds since 1970.",
                 &["site"],
             )?,
+            reloads: counters(
+                "gateway_reloads_total",
+                "Changes of the routes while running, by outcome.",
+                &["outcome"],
+            )?,
+            reload_refused: gauge(
+                "gateway_reload_refused",
+                "1 while the routes on disk are not those in use, since they are no good.",
+            )?,
             acme_attempts: counters(
                 "gateway_acme_attempts_total",
                 "Orders of certificates at an ACME server, by outcome.",
@@ -210,6 +222,12 @@ impl Metrics {
             replicas: self.replicas.with_label_values(&[upstream]),
             ejections: self.ejections.with_label_values(&[upstream]),
         }
+    }
+
+    /// The counts of reloads.
+    pub fn reloads(&self) -> Reloads {
+        let outcome = |outcome| self.reloads.with_label_values(&[outcome]);
+        Reloads::new(outcome("accepted"), outcome("refused"), self.reload_refused.clone())
     }
 
     /// Takes the series of a route that is gone off the page.

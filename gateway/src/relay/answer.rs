@@ -1,5 +1,7 @@
 //! What the gateway itself says: problems, and small texts.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use chassis::Problem;
 use http::HeaderValue;
@@ -18,6 +20,9 @@ pub enum Failure {
     Refused(Refusal),
     /// Answered 401: who asks has to show a token (RFC 6750 §3).
     Unauthorized,
+    /// 413: the body is, or would be, larger than its route takes; what follows it on an HTTP/1
+    /// connection is not read.
+    TooLarge(NonZeroU64),
     /// 408: the client stopped sending; an HTTP/1 connection is closed.
     TooSlow,
 }
@@ -36,6 +41,9 @@ impl Failure {
             Self::Unauthorized => {
                 Problem::new(401, "send `Authorization: Bearer` with the METRICS_TOKEN")
             }
+            Self::TooLarge(max) => {
+                Problem::new(413, format!("a request's body may have {max} bytes here, no more"))
+            }
             Self::TooSlow => Problem::new(408, "no more of the request's body came in time"),
         };
         let (content_type, text) = problem.render(accept.and_then(|value| value.to_str().ok()));
@@ -50,7 +58,7 @@ impl Failure {
         if matches!(self, Self::Unauthorized) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if http1 && matches!(self, Self::Refused(_) | Self::TooSlow) {
+        if http1 && matches!(self, Self::Refused(_) | Self::TooLarge(_) | Self::TooSlow) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

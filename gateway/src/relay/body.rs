@@ -1,6 +1,7 @@
 //! Bodies, passed on piece by piece: the request's towards the upstream, the response's towards
 //! the client. Nothing is collected; a piece is asked for when the other side has room.
 
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -45,6 +46,8 @@ pub enum BodyError {
     Idle(Duration),
     #[error("it came at less than {0} bytes/s for too long")]
     Slow(u64),
+    #[error("more than {0} bytes came")]
+    TooLarge(NonZeroU64),
     /// An upstream's answer.
     #[error(transparent)]
     Broken(#[from] AnswerError),
@@ -95,6 +98,7 @@ pub struct Upload(Option<Arc<Mutex<Source>>>);
 struct Source {
     body: Inbound,
     patience: Patience,
+    bytes_max: Option<NonZeroU64>,
     bytes: IntCounter,
     /// The same of this body alone.
     received: Arc<AtomicU64>,
@@ -125,11 +129,18 @@ pub enum Fault {
     Idle,
     /// It broke off, or its framing was wrong.
     Broken,
+    /// It sent more than so many bytes.
+    TooLarge(NonZeroU64),
 }
 
 impl Upload {
     /// The body of a request; empty ones cost nothing.
-    pub fn new(body: Inbound, least: Least, bytes: &IntCounter) -> Self {
+    pub fn new(
+        body: Inbound,
+        least: Least,
+        bytes_max: Option<NonZeroU64>,
+        bytes: &IntCounter,
+    ) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
@@ -138,6 +149,7 @@ impl Upload {
         let source = Source {
             body,
             patience: Patience::new(least),
+            bytes_max,
             bytes,
             received,
             progress,
@@ -210,7 +222,13 @@ impl Body for Upload {
                 source.progress.ended = source.body.is_end_stream();
                 if let Some(data) = frame.data_ref() {
                     source.bytes.inc_by(data.remaining() as u64);
-                    source.received.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+                    let before =
+                        source.received.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+                    let all = before + data.remaining() as u64;
+                    if let Some(max) = source.bytes_max.filter(|max| all > max.get()) {
+                        source.progress.fault = Some(Fault::TooLarge(max));
+                        return Poll::Ready(Some(Err(BodyError::TooLarge(max))));
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -1,8 +1,10 @@
 //! One request in, one request out, one response back.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Extensions;
@@ -17,6 +19,7 @@ use http::Uri;
 use http::Version;
 use http::header;
 use http::request::Parts;
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
 use crate::observe::account::Account;
@@ -38,6 +41,7 @@ use crate::shared::Connection;
 use crate::upstream::answer::Answer;
 use crate::upstream::exchange;
 use crate::upstream::exchange::Outgoing;
+use crate::upstream::http1::call::Limits;
 use crate::wire::ahead::Ahead;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -150,20 +154,24 @@ async fn serve(
         account.count_for(Counted::Metrics);
         return scrape::answer(connection, &account.host, &parts).await.map(Served::Own);
     }
-    let live = Arc::clone(&account.live);
-    let Some((index, route)) = live.routes.find(&account.host, parts.uri.path()) else {
+    let line = shared.live.load().find(&account.host, parts.uri.path());
+    let Some(line) = line else {
         let detail = format!(
-            "no route for {}{}; GATEWAY__ROUTES has one line for each",
+            "no route for {}{}; GATEWAY__ROUTES or routes.toml has one for each",
             account.host,
             parts.uri.path(),
         );
         return Err(Failure::new(StatusCode::NOT_FOUND, detail));
     };
-    account.count_for(Counted::Route(index));
-    account.upstream = Some(route.upstream);
-    let upstream = &live.upstreams[route.upstream];
-    let least = shared.config.least();
-    let upload = Upload::new(body, least, &live.metrics[index].request_bytes);
+    account.count_for(Counted::Route(Arc::clone(&line)));
+    let limits = line.limits;
+    let mut least = shared.config.least();
+    least.patience = limits.idle.unwrap_or(least.patience);
+    let bytes_max = NonZeroU64::new(limits.body_bytes_max.unwrap_or(shared.config.body_bytes_max));
+    if let Some(max) = bytes_max.filter(|max| body.size_hint().lower() > max.get()) {
+        return Err(Failure::TooLarge(max));
+    }
+    let upload = Upload::new(body, least, bytes_max, &line.metrics.request_bytes);
     account.received = upload.received();
 
     account.client = outgoing_headers(&mut parts, connection, asked)?;
@@ -176,9 +184,15 @@ async fn serve(
     }
     let accept = extended.then(|| websocket::ask(&mut parts.headers, rand::random()));
     let target = parts.uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
-    let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, upload };
+    let config = &shared.config;
+    let limits = Limits {
+        answer: limits.answer.unwrap_or_else(|| Duration::from_secs(config.answer_s)),
+        idle: limits.idle.unwrap_or_else(|| Duration::from_secs(config.idle_s)),
+    };
+    let outgoing =
+        Outgoing { method: parts.method, target, headers: parts.headers, upload, limits };
     let answered =
-        exchange::exchange(&connection.thread, upstream, outgoing, &mut account.trip).await?;
+        exchange::exchange(&connection.thread, &line.upstream, outgoing, &mut account.trip).await?;
 
     let exchange::Answered { status, mut headers, body } = answered;
     hop::remove(&mut headers);

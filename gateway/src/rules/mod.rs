@@ -8,6 +8,8 @@ pub mod policy;
 pub mod proxied;
 pub mod rate;
 pub mod route;
+pub mod routes_file;
+pub mod table;
 pub mod trace;
 pub mod websocket;
 pub mod ws_frames;

@@ -1,7 +1,6 @@
 //! One request to an upstream and the head of its answer, sent again where that is safe.
 
 use std::sync::Arc;
-use std::time::Duration;
 use std::time::Instant;
 
 use http::HeaderMap;
@@ -43,6 +42,7 @@ pub struct Outgoing {
     pub target: Uri,
     pub headers: HeaderMap,
     pub upload: Upload,
+    pub limits: Limits,
 }
 
 /// The head of an answer, and its body to come.
@@ -70,15 +70,11 @@ pub async fn exchange(
     trip: &mut Trip,
 ) -> Result<Answered, Failure> {
     let idempotent = policy::is_idempotent(&outgoing.method);
-    let config = &thread.shared.config;
-    let limits = Limits {
-        answer: Duration::from_secs(config.answer_s),
-        idle: Duration::from_secs(config.idle_s),
-    };
+    let limits = outgoing.limits;
     if upstream.speaks_h2() {
         return exchange_h2(thread, upstream, &outgoing, limits, trip).await;
     }
-    let Outgoing { method, target, headers, upload } = outgoing;
+    let Outgoing { method, target, headers, upload, limits } = outgoing;
     let coding = match upload.is_empty() {
         true => Coding::Empty,
         false => Coding::of(upload.size_hint().exact(), &headers),
@@ -193,6 +189,7 @@ fn failure(upstream: &Upstream, address: &Endpoint, broken: &Broken, limits: Lim
         Broken::Client(Fault::Broken) => {
             return Failure::new(StatusCode::BAD_REQUEST, "the request's body broke off");
         }
+        Broken::Client(Fault::TooLarge(max)) => return Failure::TooLarge(*max),
         Broken::Late => {
             let detail = format!("{service} did not answer in {} s", limits.answer.as_secs());
             return Failure::new(StatusCode::GATEWAY_TIMEOUT, detail);

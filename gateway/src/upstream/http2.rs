@@ -149,7 +149,7 @@ pub async fn call(
 
 /// The request as HTTP/2 has it: no fields of one connection, and the host in the target.
 fn request(outgoing: &Outgoing) -> Result<Request<Upload>, http::Error> {
-    let Outgoing { method, target, headers, upload } = outgoing;
+    let Outgoing { method, target, headers, upload, .. } = outgoing;
     let mut headers = headers.clone();
     let trailers = hop::remove(&mut headers).trailers;
     if trailers {
@@ -237,7 +237,10 @@ mod tests {
         }
         let target = "/x.Y/Z?q".parse().unwrap();
         let upload = Upload::default();
-        let request = request(&Outgoing { method: Method::POST, target, headers, upload }).unwrap();
+        let limit = Duration::from_secs(1);
+        let limits = Limits { answer: limit, idle: limit };
+        let method = Method::POST;
+        let request = request(&Outgoing { method, target, headers, upload, limits }).unwrap();
         assert_eq!(request.uri(), "http://a.example:8443/x.Y/Z?q");
         let names: Vec<&str> = request.headers().keys().map(http::HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "te"]);

@@ -12,6 +12,7 @@ mod files;
 mod framing;
 mod http3;
 mod misbehaving;
+mod reload;
 mod replicas;
 mod resumption;
 mod scrape;

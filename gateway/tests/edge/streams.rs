@@ -35,7 +35,7 @@ fn large_bodies_both_ways_need_little_memory() {
         }
         Ok(())
     });
-    let gateway = Gateway::start(&upstream.route(), &[]);
+    let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__BODY_BYTES_MAX", "0")]);
     let before = gateway.peak_bytes();
     let client = tls(&gateway, "localhost", |_| {}).unwrap().into_inner();
     // One TLS session, written and read in turns: the echo comes while the rest still goes.
@@ -204,7 +204,8 @@ fn an_upload_that_the_service_does_not_read_ends_with_its_request() {
         Err(std::io::ErrorKind::Other.into())
     });
     // Long patience with a socket: that it ends is not the kernel's doing.
-    let settings = [("GATEWAY__ANSWER_S", "1"), ("GATEWAY__IDLE_S", "600")];
+    let settings =
+        [("GATEWAY__ANSWER_S", "1"), ("GATEWAY__IDLE_S", "600"), ("GATEWAY__BODY_BYTES_MAX", "0")];
     let gateway = Gateway::start(&upstream.route(), &settings);
     let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
     let socket = client.get_ref().get_ref().try_clone().unwrap();

@@ -72,6 +72,15 @@ impl GivenSites {
     pub fn as_slice(&self) -> &[GivenSite] {
         &self.0
     }
+
+    /// These and `more`.
+    ///
+    /// # Errors
+    ///
+    /// When that is too many.
+    pub fn with(&self, more: &[GivenSite]) -> Result<Self, String> {
+        bounded(self.0.iter().chain(more).cloned().collect())
+    }
 }
 
 impl TryFrom<String> for GivenSites {

@@ -31,9 +31,9 @@ pub fn collect(shared: &Shared) -> Status {
             })
             .collect(),
     };
-    let route = |route: &crate::rules::route::Route| Route {
+    let route = |(route, upstream): (&crate::rules::route::Route, usize)| Route {
         route: route.to_string(),
-        upstream: live.upstreams[route.upstream].name.clone(),
+        upstream: live.upstreams[upstream].name.clone(),
     };
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -50,7 +50,10 @@ fn warnings(shared: &Shared) -> Vec<String> {
     // Read anew: networks come and go. Where there is no such file, no router is known.
     let gateways: Vec<IpAddr> =
         std::fs::read_to_string(ROUTES).map(|table| clients::gateways(&table)).unwrap_or_default();
-    shared.clients.hidden(&gateways).map(clients::Hidden::remedy).into_iter().collect()
+    let hidden = shared.clients.hidden(&gateways).map(clients::Hidden::remedy);
+    let refused = shared.reloads.refusal();
+    let refused = refused.map(|why| format!("the routes on disk are not those in use: {why}"));
+    hidden.into_iter().chain(refused).collect()
 }
 
 impl From<SiteStatus> for Site {

@@ -142,14 +142,24 @@ pub fn h2(
     gateway: &Gateway,
     requests: Vec<http::Request<Full<Bytes>>>,
 ) -> Vec<http::Response<Bytes>> {
+    h2_client(gateway)(requests)
+}
+
+/// An HTTP/2 connection that sends requests at once and gives their answers, again and again.
+pub fn h2_client(
+    gateway: &Gateway,
+) -> impl FnMut(Vec<http::Request<Full<Bytes>>>) -> Vec<http::Response<Bytes>> + use<> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let work = async {
+    let sender = runtime.block_on(async {
         let stream = rustls_stream(gateway).await;
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
                 .await
                 .unwrap();
         tokio::spawn(connection);
+        sender
+    });
+    move |requests| {
         let one = |request| {
             let mut sender = sender.clone();
             async move {
@@ -158,9 +168,9 @@ pub fn h2(
                 http::Response::from_parts(head, body)
             }
         };
-        futures_util::future::join_all(requests.into_iter().map(one)).await
-    };
-    runtime.block_on(async { tokio::time::timeout(LONG, work).await.unwrap() })
+        let all = futures_util::future::join_all(requests.into_iter().map(one));
+        runtime.block_on(async { tokio::time::timeout(LONG, all).await.unwrap() })
+    }
 }
 
 /// The sending side of an HTTP/2 connection, for requests without a body.

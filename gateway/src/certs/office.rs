@@ -1,8 +1,10 @@
 //! Looks after the certificates of all sites: one task each, so that one that fails delays no other.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -32,6 +34,13 @@ use crate::edge::certificates::Certificates;
 /// After a certificate could not be renewed.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
+/// What looks after one ACME site for as long as there is that site.
+pub type AcmeTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Begins to look after an ACME site: hands over at once what is on the volume, and gives the task
+/// that goes on with it. That task is dropped when the site is no more.
+pub type AcmeStart = Box<dyn Fn(&Site) -> AcmeTask + Send + Sync>;
+
 /// One a process.
 pub struct Office {
     config: Config,
@@ -41,6 +50,7 @@ pub struct Office {
     runtime: Handle,
     sites: ArcSwap<Vec<Site>>,
     root: ArcSwapOption<Root>,
+    acme: OnceLock<AcmeStart>,
     tasks: Mutex<Tasks>,
 }
 
@@ -75,6 +85,7 @@ impl Office {
             runtime,
             sites: ArcSwap::default(),
             root: ArcSwapOption::empty(),
+            acme: OnceLock::new(),
             tasks: Mutex::default(),
         }
     }
@@ -138,6 +149,27 @@ impl Office {
             let task =
                 self.runtime.spawn(files::watch(site.clone(), (seen, leaf), outlet, provider));
             tasks.sites.insert(site.name.clone(), (site, task.abort_handle()));
+        }
+        self.start_acme(&mut tasks);
+    }
+
+    /// Has `start` look after the ACME sites, those of now and those of later. Only the first call
+    /// counts.
+    #[cfg_attr(not(test), expect(dead_code, reason = "ACME, which comes next, calls it"))]
+    pub fn look_after_acme(&self, start: AcmeStart) {
+        if self.acme.set(start).is_ok() {
+            self.start_acme(&mut self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Starts what looks after those ACME sites that have nothing yet.
+    fn start_acme(&self, tasks: &mut Tasks) {
+        let Some(start) = self.acme.get() else { return };
+        for site in self.sites.load().iter().filter(|site| site.mode == Mode::Acme) {
+            if !tasks.sites.contains_key(&site.name) {
+                let task = self.runtime.spawn(start(site));
+                tasks.sites.insert(site.name.clone(), (site.clone(), task.abort_handle()));
+            }
         }
     }
 
@@ -215,4 +247,61 @@ async fn save(keeper: &Arc<Keeper>, pems: Pems) -> Option<Pems> {
         }
     });
     saved.await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::certs::sites;
+    use crate::observe::metrics::Metrics;
+
+    #[tokio::test]
+    async fn an_acme_site_that_stays_goes_on_and_one_that_went_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { certs: folder.path().to_owned(), ..Config::default() };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let outlet = Arc::new(Outlet::new("farm.net", metrics));
+        let office = Office::new(config, provider, outlet, Handle::current());
+        let planned =
+            |hosts: &[&str]| sites::plan("farm.net", hosts.iter().copied(), &[], true).unwrap();
+        let adopt = |hosts: &[&str], moment| {
+            office.adopt(office.prepare(planned(hosts), moment).unwrap());
+        };
+        adopt(&["a.farm.net"], Moment::Start);
+        // Each task tells when it is dropped.
+        let (begun, mut starts) = mpsc::unbounded_channel();
+        let (gone, mut ends) = mpsc::unbounded_channel();
+        struct Told(String, mpsc::UnboundedSender<String>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                let _: Result<(), _> = self.1.send(self.0.clone());
+            }
+        }
+        office.look_after_acme(Box::new(move |site| {
+            begun.send(site.name.clone()).unwrap();
+            let told = Told(site.name.clone(), gone.clone());
+            Box::pin(async move {
+                let _told = told;
+                std::future::pending().await
+            })
+        }));
+        let two = [starts.try_recv().unwrap(), starts.try_recv().unwrap()];
+        assert_eq!(two, ["farm.net", "a.farm.net"]);
+        adopt(&["b.farm.net"], Moment::Running);
+        assert_eq!(starts.try_recv().unwrap(), "b.farm.net");
+        assert!(starts.try_recv().is_err());
+        assert_eq!(ends.recv().await.unwrap(), "a.farm.net");
+        assert!(ends.try_recv().is_err());
+        // The private CA stands in for all of them.
+        let source = |site: &str| {
+            let all = office.board().all();
+            all.into_iter().find(|status| status.name == site).unwrap().source
+        };
+        assert_eq!(source("b.farm.net"), Some(Source::Internal));
+        assert!(office.certificates().find(Some("b.farm.net")).unwrap().covers("b.farm.net"));
+    }
 }

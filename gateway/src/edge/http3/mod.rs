@@ -4,6 +4,7 @@ mod answer;
 pub mod body;
 pub mod connection;
 pub mod endpoint;
+mod errors;
 mod frames;
 mod quic;
 mod request;

@@ -23,11 +23,12 @@ use h3::quic::StreamErrorIncoming;
 use h3::quic::StreamId;
 use h3::quic::WriteBuf;
 use quinn::ConnectionError;
-use quinn::ReadError;
 use quinn::StoppedError;
 use quinn::VarInt;
-use quinn::WriteError;
 
+use crate::edge::http3::errors::lost;
+use crate::edge::http3::errors::unread;
+use crate::edge::http3::errors::unwritten;
 use crate::edge::http3::frames::Frames;
 use crate::edge::screen;
 
@@ -369,36 +370,4 @@ fn id(id: quinn::StreamId) -> StreamId {
 
 fn number(code: u64) -> VarInt {
     VarInt::from_u64(code).unwrap_or(VarInt::MAX)
-}
-
-fn lost(error: ConnectionError) -> ConnectionErrorIncoming {
-    match error {
-        ConnectionError::ApplicationClosed(close) => {
-            ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into() }
-        }
-        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
-        error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
-    }
-}
-
-fn unread(error: ReadError) -> StreamErrorIncoming {
-    match error {
-        ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into() },
-        ReadError::ConnectionLost(error) => {
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: lost(error) }
-        }
-        error => StreamErrorIncoming::Unknown(Box::new(error)),
-    }
-}
-
-fn unwritten(error: WriteError) -> StreamErrorIncoming {
-    match error {
-        WriteError::Stopped(code) => {
-            StreamErrorIncoming::StreamTerminated { error_code: code.into() }
-        }
-        WriteError::ConnectionLost(error) => {
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: lost(error) }
-        }
-        error => StreamErrorIncoming::Unknown(Box::new(error)),
-    }
 }

@@ -1,7 +1,6 @@
 //! What the requests of a process, a thread and a connection have in common.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -17,7 +16,6 @@ use tokio::sync::mpsc;
 use crate::certs::office::Office;
 use crate::config::Config;
 use crate::edge::certificates::Served;
-use crate::edge::screen::Screen;
 use crate::edge::unread::Unread;
 use crate::live::Books;
 use crate::live::Live;
@@ -175,8 +173,6 @@ pub struct Connection {
     pub server_name: Option<String>,
     /// The certificate that it got there.
     pub certificate: Option<Arc<Served>>,
-    /// For HTTP/1; HTTP/2 frames its messages itself.
-    pub screen: Option<Arc<Mutex<Screen>>>,
     /// For HTTP/2; the kernel knows of HTTP/1.
     pub unread: Option<Arc<Unread>>,
     /// Requests so far.

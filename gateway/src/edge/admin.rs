@@ -1,24 +1,50 @@
 //! The admin port: plain HTTP, for the inside.
 
-use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::Response;
+use http_body_util::Full;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::edge::http1;
+use crate::edge::http1::Handler;
+use crate::edge::http1::Limits;
 use crate::edge::listen::ACCEPT_PAUSE;
+use crate::observe::admin;
+use crate::relay::answer::Failure;
+use crate::relay::inbound::Inbound;
 use crate::shared::Shared;
 
-/// Serves the admin port until the process ends.
+struct Inside(Arc<Shared>);
+
+impl Handler for Inside {
+    type Body = Full<Bytes>;
+
+    fn answer(
+        &self,
+        request: Request<Inbound>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+        std::future::ready(admin::answer(&request, &self.0))
+    }
+
+    fn refuse(&self, failure: Failure) -> Response<Full<Bytes>> {
+        failure.response(None, true).map(Full::new)
+    }
+}
+
+/// Serves the admin port until the process ends, which waits for none of its connections.
 pub async fn serve(socket: TcpListener, shared: Arc<Shared>) {
     /// Nobody needs more; the port is for the inside.
     const CONNECTIONS_MAX: usize = 64;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let limits = Limits {
+        header: Duration::from_secs(shared.config.header_s),
+        idle: Duration::from_secs(shared.config.idle_s),
+    };
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match socket.accept().await {
@@ -29,15 +55,11 @@ pub async fn serve(socket: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let shared = Arc::clone(&shared);
+        let inside = Inside(Arc::clone(&shared));
         tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let response = crate::observe::admin::answer(&request, &shared);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let header_s = shared.config.header_s;
-            let serving = http1::builder(header_s).serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = serving.await {
+            // Not `stopping`: the port tells what goes on while the process drains.
+            let end = &inside.0.ending;
+            if let Err(error) = http1::serve(stream, limits, end, &inside).await {
                 log::debug!("admin: {error}");
             }
             drop(place);

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -10,10 +9,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::edge::arrive::Arrival;
 use crate::edge::arrive::Client;
-use crate::edge::http1;
+use crate::edge::clients;
 use crate::edge::http2;
-use crate::edge::screen::Screen;
-use crate::edge::screened::Screened;
 use crate::edge::unread::Unread;
 use crate::observe::negotiated::Negotiated;
 use crate::rules::forwarded::Peer;
@@ -49,7 +46,6 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
     let peer = Peer::new(address, &config.trusted_proxies);
     shared.see(&peer);
     let http2 = negotiated.alpn == "h2";
-    let screen = (!http2).then(|| Arc::new(Mutex::new(Screen::default())));
     let server_name = stream.get_ref().1.server_name().map(str::to_owned);
     let connection = Arc::new(Connection {
         thread,
@@ -58,16 +54,17 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
         // rustls does not say what it served: what it would serve now, a moment later.
         certificate: shared.office.certificates().find(server_name.as_deref()),
         server_name,
-        screen: screen.clone(),
         unread: http2.then(|| Arc::new(Unread::new(config.least()))),
         requests: AtomicU64::new(0),
         _open: open,
     });
-    let ended = match screen {
-        None => http2::serve(stream, connection).await,
-        Some(screen) => http1::serve(Screened::new(stream, screen), connection).await,
+    // A task of its own: this one's memory holds all that a handshake takes.
+    match http2 {
+        true => tokio::spawn(async move {
+            if let Err(error) = http2::serve(stream, connection).await {
+                log::debug!("{address}: {error}");
+            }
+        }),
+        false => tokio::spawn(clients::serve(stream, address, connection)),
     };
-    if let Err(error) = ended {
-        log::debug!("{address}: {error}");
-    }
 }

@@ -17,8 +17,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::edge::counted::Counted;
+use crate::edge::http1;
 use crate::edge::listen::KEEPALIVE;
-use crate::edge::screen;
 use crate::edge::streams::Streams;
 use crate::relay::inbound::Inbound;
 use crate::relay::proxy;
@@ -60,7 +60,7 @@ pub async fn serve(stream: TlsStream<TcpStream>, connection: Arc<Connection>) ->
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(u32::try_from(screen::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(http1::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .enable_connect_protocol()

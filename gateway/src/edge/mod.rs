@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod arrive;
 pub mod certificates;
+pub mod clients;
 pub mod counted;
 pub mod handshake;
 pub mod http1;
@@ -11,8 +12,6 @@ pub mod http3;
 pub mod listen;
 pub mod plain;
 pub mod redirect;
-pub mod screen;
-pub mod screened;
 pub mod streams;
 pub mod tls;
 pub mod unread;

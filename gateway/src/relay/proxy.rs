@@ -121,6 +121,22 @@ fn promise(connection: &Connection) -> Option<HeaderValue> {
     (public && at_home).then(|| HeaderValue::from_static(ONE_YEAR))
 }
 
+/// Answers what is no request; it counts as one, whose method and target are unknown.
+pub fn refuse(connection: &Arc<Connection>, failure: &Failure) -> Response<Download> {
+    if let Failure::Refused(refusal) = failure {
+        connection.shared().metrics.refused(refusal.reason());
+    }
+    let unknown = Method::from_bytes(b"-").unwrap_or_default();
+    let mut account = Account::open(connection, unknown, Uri::default());
+    account.request_id = new_id();
+    let request_id = account.request_id.clone();
+    let (head, text) = failure.response(None, true).into_parts();
+    account.answered(head.status);
+    let mut response = Response::from_parts(head, Download::own(text, Some(account)));
+    response.headers_mut().insert(REQUEST_ID.clone(), request_id);
+    response
+}
+
 /// How a request is answered.
 enum Served {
     Own(Response<Bytes>),
@@ -135,7 +151,10 @@ async fn serve(
     account: &mut Account,
 ) -> Result<Served, Failure> {
     let shared = connection.shared();
-    framing(connection, &parts)?;
+    if parts.version >= Version::HTTP_2 {
+        policy::multiplexed(&parts.method, &parts.uri, &parts.headers)?;
+    }
+    policy::method(&parts.method)?;
     // From here on it is what it would be in HTTP/1.1: a GET that asks to switch.
     let extended = websocket::is_extended(&parts.method, &parts.extensions);
     if extended {
@@ -147,6 +166,7 @@ async fn serve(
     }
     account.host = policy::host(&parts.uri, &parts.headers)?;
     policy::path(parts.uri.path())?;
+    forwarded::unambiguous(&parts.headers)?;
     directed(connection, &account.host)?;
     let asked = hop::remove(&mut parts.headers);
     account.trace_id = Some(trace::carry(&mut parts.headers, rand::random));
@@ -234,15 +254,6 @@ async fn serve(
 fn upgrade(extensions: &mut Extensions) -> Option<Upgrade> {
     let hyper = extensions.remove::<OnUpgrade>().map(Upgrade::from);
     extensions.remove::<Upgrade>().or(hyper)
-}
-
-/// One message, one framing.
-fn framing(connection: &Connection, parts: &Parts) -> Result<(), Refusal> {
-    match &connection.screen {
-        // A panic under this lock ends only its connection.
-        Some(screen) => screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).verdict(),
-        None => policy::multiplexed(&parts.method, &parts.uri, &parts.headers),
-    }
 }
 
 /// A request for a host that the handshake was not for, on a connection whose certificate does not

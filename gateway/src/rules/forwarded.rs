@@ -16,6 +16,8 @@ use http::header;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::rules::policy::Refusal;
+
 static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -111,6 +113,25 @@ pub fn rewrite(
     }
     peer.address
 }
+
+/// Refuses fields about who asks, and about framing, that are spelled so that only a CGI-like
+/// service takes them for the real ones; and two values where there can be one.
+pub fn unambiguous(headers: &HeaderMap) -> Result<(), Refusal> {
+    let spelled = |name: &HeaderName| name.as_str().contains('_') && is_claim(name.as_str());
+    let repeated = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
+    if headers.keys().any(spelled) || SINGLE.iter().any(repeated) {
+        return Err(Refusal::Claims);
+    }
+    Ok(())
+}
+
+/// Claims of which there is one a request.
+static SINGLE: [HeaderName; 4] = [
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
 
 /// Removes every field by which a client could claim another address, host or scheme; `_` counts
 /// as `-`, since CGI-like services cannot tell them apart.

@@ -1,7 +1,8 @@
 //! What a request must be before it is passed on: read one way by every parser behind us.
 //!
 //! Sources: RFC 9112 §3.2 (targets and `Host`), §6.3 and §11.2 (framing, smuggling), RFC 3986 §3.2.2
-//! (host) and §5.2.4 (dot segments). The framing of HTTP/1 is judged on the raw bytes, in `screen`.
+//! (host) and §5.2.4 (dot segments). The lines and the framing of HTTP/1 are judged where its heads are
+//! read, in `edge::http1::head`.
 
 use http::HeaderMap;
 use http::Method;
@@ -13,6 +14,9 @@ const HOST_BYTES_MAX: usize = 255;
 
 /// Most fields of a request.
 pub const FIELDS_MAX: usize = 100;
+
+/// Longest method; the longest registered one has 17.
+const METHOD_BYTES_MAX: usize = 32;
 
 /// Why a request is refused; the text is the problem's detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,8 +47,16 @@ pub enum Refusal {
     Scheme,
     #[error("a request has at most {FIELDS_MAX} fields")]
     Fields,
-    #[error("the bytes on this connection could not be followed as HTTP/1.1")]
-    Unframed,
+    #[error("the first line must be METHOD TARGET HTTP/1.1, with one space between them")]
+    StartLine,
+    #[error("a field line is malformed")]
+    FieldLine,
+    #[error("the method must be of upper-case letters, digits and `-`, 32 at most")]
+    Method,
+    #[error("a field about who asks is there twice, or spelled with `_`")]
+    Claims,
+    #[error("the request was cut off")]
+    Cut,
 }
 
 impl Refusal {
@@ -62,9 +74,13 @@ impl Refusal {
             Self::TransferEncoding => "transfer_encoding",
             Self::UpgradeBody => "upgrade_body",
             Self::BareLineFeed => "bare_line_feed",
-            Self::Unframed => "unframed",
             Self::Scheme => "scheme",
             Self::Fields => "fields",
+            Self::StartLine => "start_line",
+            Self::FieldLine => "field_line",
+            Self::Method => "method",
+            Self::Claims => "claims",
+            Self::Cut => "cut",
         }
     }
 
@@ -172,7 +188,7 @@ pub fn path(path: &str) -> Result<(), Refusal> {
         return dot_segments(path.as_bytes());
     }
     let decoded: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
-    if decoded.contains(&0) {
+    if decoded.iter().any(|c| matches!(c, 0 | b'\\')) {
         return Err(Refusal::Character);
     }
     dot_segments(&decoded)
@@ -216,6 +232,23 @@ fn bare(segment: &[u8]) -> &[u8] {
     let start = name.iter().position(|c| !blank(c)).unwrap_or(name.len());
     let end = name.iter().rposition(|c| !blank(c)).map_or(start, |last| last + 1);
     &name[start..end]
+}
+
+/// True when trailers hold a field that frames or directs a message, which nobody may add after its
+/// head (RFC 9110 §6.5.1).
+pub fn is_framed(trailers: &HeaderMap) -> bool {
+    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST]
+        .iter()
+        .any(|name| trailers.contains_key(name))
+}
+
+/// Refuses a method in lower case: methods are case-sensitive (RFC 9110 §9.1), and not every service
+/// knows that.
+pub fn method(method: &Method) -> Result<(), Refusal> {
+    let fits = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'-';
+    let name = method.as_str();
+    let fits = name.len() <= METHOD_BYTES_MAX && name.bytes().all(fits);
+    if fits { Ok(()) } else { Err(Refusal::Method) }
 }
 
 /// True when repeating the request does what sending it once does (RFC 9110 §9.2.2), so that a
@@ -311,14 +344,13 @@ mod tests {
             "/a/%2e",
             "/..%2fb",
             "/a%2f..%2fb",
-            "/a/..%5cb",
             "/..;/b",
             "/.;x=1/b",
             "/%2e%2e%3b/b",
         ] {
             assert_eq!(path(wrong), Err(Refusal::DotSegment), "{wrong}");
         }
-        for wrong in ["/a\\b", "/%00", "/a%00b"] {
+        for wrong in ["/a\\b", "/%00", "/a%00b", "/say/a%5Cb", "/a/..%5cb"] {
             assert_eq!(path(wrong), Err(Refusal::Character), "{wrong}");
         }
         for wrong in ["", "*", "a"] {
@@ -337,7 +369,6 @@ mod tests {
             "/a..b",
             "/say/one%20two",
             "/say/100%",
-            "/say/a%5Cb",
             "/a;b=c",
             "/é",
             "/say/%2e%2e%2e",

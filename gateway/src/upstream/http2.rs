@@ -30,8 +30,8 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 
+use crate::edge::http1;
 use crate::edge::listen::KEEPALIVE;
-use crate::edge::screen;
 use crate::relay::body::Upload;
 use crate::rules::hop;
 use crate::upstream::endpoint::Endpoint;
@@ -78,7 +78,7 @@ impl Senders {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES)
-            .max_header_list_size(u32::try_from(screen::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(http1::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(PONG)
             .handshake(TokioIo::new(stream))

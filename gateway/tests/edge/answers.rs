@@ -25,7 +25,7 @@ fn a_service_learns_who_asked_and_nothing_that_the_client_made_up() {
     let answer = exchange(
         &gateway,
         "GET /a%2Fb/%7e?c=%20d HTTP/1.1\r\nHost: localhost:8443\r\nX-Forwarded-For: 6.6.6.6\r\n\
-         x-forwarded_for: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n\
+         X-Client-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n\
          X-Forwarded-Proto: http\r\nConnection: x-hop, X-Forwarded-Host, Host\r\nX-Hop: 1\r\n\
          Keep-Alive: 5\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\
          traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
@@ -45,7 +45,7 @@ fn a_service_learns_who_asked_and_nothing_that_the_client_made_up() {
         ("traceparent", Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
         ("cookie", Some("a=b")),
         ("x-real-ip", None),
-        ("x-forwarded_for", None),
+        ("x-client-ip", None),
         ("x-hop", None),
         ("keep-alive", None),
         ("proxy-connection", None),

@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 
 use crate::edge::arrive;
+use crate::edge::http1;
 use crate::edge::http3::quic;
 use crate::edge::http3::request;
-use crate::edge::screen;
 use crate::edge::unread::Unread;
 use crate::observe::negotiated::Negotiated;
 use crate::rules::forwarded::Peer;
@@ -97,7 +97,6 @@ pub async fn serve(knock: Knock, thread: Arc<Thread>) {
         negotiated,
         certificate: shared.office.certificates().find(server_name.as_deref()),
         server_name,
-        screen: None,
         unread: Some(Arc::new(Unread::new(shared.config.least()))),
         requests: AtomicU64::new(0),
         _open: open,
@@ -128,7 +127,7 @@ async fn requests(
     let adapted = quic::Connection::new(quic.clone());
     let last_stopped = adapted.last_stopped();
     let mut builder = h3::server::builder();
-    builder.max_field_section_size(screen::HEAD_BYTES_MAX as u64);
+    builder.max_field_section_size(http1::HEAD_BYTES_MAX as u64);
     let mut serving: h3::server::Connection<quic::Connection, Bytes> =
         builder.build(adapted).await?;
     let load = Arc::new(Load::default());

@@ -26,11 +26,11 @@ use quinn::ConnectionError;
 use quinn::StoppedError;
 use quinn::VarInt;
 
+use crate::edge::http1;
 use crate::edge::http3::errors::lost;
 use crate::edge::http3::errors::unread;
 use crate::edge::http3::errors::unwritten;
 use crate::edge::http3::frames::Frames;
-use crate::edge::screen;
 
 /// Most that is taken from quinn at once.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -95,7 +95,7 @@ impl quic::Connection<Bytes> for Connection {
         let (send, recv) = accepted(ready!(self.bidirectional.poll_next_unpin(context)))?;
         let stopped: Stopped = Box::pin(send.stopped());
         *self.last_stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
-        let frames = Frames::request(screen::HEAD_BYTES_MAX as u64);
+        let frames = Frames::request(http1::HEAD_BYTES_MAX as u64);
         let (send, recv) = (SendStream::new(send), RecvStream::new(recv, frames));
         Poll::Ready(Ok(BidiStream { send, recv }))
     }

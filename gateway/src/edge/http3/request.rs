@@ -22,9 +22,9 @@ use crate::edge::http3::connection::Load;
 use crate::edge::http3::quic::BidiStream;
 use crate::edge::http3::quic::Connection as Quic;
 use crate::edge::http3::quic::Stopped;
-use crate::edge::screen;
 use crate::relay::inbound::Inbound;
 use crate::relay::proxy;
+use crate::rules::policy;
 use crate::shared::Connection;
 
 /// Answers the request that comes over a stream. `load` counts those that the client gave up.
@@ -54,7 +54,7 @@ pub async fn serve(
         }
     };
     let (mut send, recv) = stream.split();
-    if request.headers().len() > screen::FIELDS_MAX {
+    if request.headers().len() > policy::FIELDS_MAX {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         if send.send_response(response).await.is_ok() && send.finish().await.is_ok() {

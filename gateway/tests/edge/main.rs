@@ -16,6 +16,7 @@ mod reload;
 mod replicas;
 mod resumption;
 mod scrape;
+mod slow;
 mod status;
 mod streams;
 mod support;

@@ -126,7 +126,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
 
     let writing = runtime.block_on(async {
         for upstream in &shared.live.load().upstreams {
-            tokio::spawn(resolve::keep(Arc::downgrade(upstream)));
+            resolve::start(upstream, &shared.connector);
         }
         let admin = tokio::net::TcpListener::from_std(admin)?;
         tokio::spawn(admin::serve(admin, Arc::clone(&shared)));

@@ -65,7 +65,9 @@ impl Live {
                 before.upstreams.iter().find(|upstream| upstream.places == target.places)
             });
             let new = || Arc::new(Upstream::new(&target.places, |name| books.upstreams.open(name)));
-            same.map_or_else(new, Arc::clone)
+            let upstream = same.map_or_else(new, Arc::clone);
+            upstream.set_check(target.check.as_deref());
+            upstream
         };
         let upstreams: Vec<Arc<Upstream>> = routes.upstreams().iter().map(upstream).collect();
         let line = |(route, upstream): (&Route, usize)| {

@@ -152,7 +152,7 @@ impl Watcher {
         let live = Live::new(config.routes.clone(), &shared.books, Some(&before));
         for upstream in &live.upstreams {
             if !before.upstreams.iter().any(|known| Arc::ptr_eq(known, upstream)) {
-                tokio::spawn(resolve::keep(Arc::downgrade(upstream)));
+                resolve::start(upstream, &shared.connector);
             }
         }
         shared.live.store(Arc::new(live));

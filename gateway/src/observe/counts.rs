@@ -48,6 +48,5 @@ pub struct UpstreamMetrics {
     /// Addresses known.
     pub replicas: IntGauge,
     /// Times that a replica was taken out after errors.
-    #[expect(dead_code, reason = "for the replicas' health, which comes next")]
     pub ejections: IntCounter,
 }

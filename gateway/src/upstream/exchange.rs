@@ -94,10 +94,12 @@ pub async fn exchange(
         trip.first_byte += begun.elapsed();
         let broken = match answered {
             Ok((Head { status, headers, .. }, answer)) => {
+                trip.replica.as_ref().inspect(|replica| replica.answered());
                 return Ok(Answered { status, headers, body: Answer::Http1(answer) });
             }
             Err(broken) => broken,
         };
+        note(upstream, trip, &broken, reused);
         thread.pool.forget(&address);
         let again = tries < TRIES_MAX
             && match &broken {
@@ -156,11 +158,13 @@ async fn exchange_h2(
         trip.first_byte += begun.elapsed();
         let broken = match called {
             Ok((head, body)) => {
+                trip.replica.as_ref().inspect(|replica| replica.answered());
                 let body = Answer::Http2(Box::new(body));
                 return Ok(Answered { status: head.status, headers: head.headers, body });
             }
             Err(broken) => broken,
         };
+        note(upstream, trip, &broken, reused);
         senders.forget(&address);
         let again = match &broken {
             Broken::Unsent(_) => true,
@@ -175,6 +179,18 @@ async fn exchange_h2(
         upstream.ask.notify_one();
     }
     Err(none_live(upstream.service()))
+}
+
+/// Counts what was the replica's fault. A used connection may be closed at any time.
+fn note(upstream: &Upstream, trip: &Trip, broken: &Broken, reused: bool) {
+    let fault = match broken {
+        Broken::Late | Broken::Garbled(_) => true,
+        Broken::Lost(_) | Broken::Unsent(_) => !reused,
+        Broken::Client(_) => false,
+    };
+    if let Some(replica) = trip.replica.as_ref().filter(|_| fault) {
+        upstream.fault(replica);
+    }
 }
 
 /// True when there is another replica than the one at `address`.

@@ -65,6 +65,7 @@ pub async fn lease(
                     log::debug!("{} at {}: {error}", upstream.name, replica.address);
                     upstream.metrics.connect_errors.inc();
                     replica.doubt(replica::now_ms());
+                    upstream.fault(&replica);
                     upstream.ask.notify_one();
                     if let Some(error) = stream::distrusted(&error) {
                         return Err(Missed::Distrusted(error.clone()));

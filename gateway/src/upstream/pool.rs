@@ -67,6 +67,7 @@ struct Buffers {
 
 struct Idle {
     stream: Stream,
+    replica: Arc<Replica>,
     timer: Timer,
     since: Instant,
 }
@@ -101,7 +102,7 @@ impl Pool {
     pub fn reuse(self: &Arc<Self>, replica: &Arc<Replica>, sure: bool) -> Option<Lease> {
         let mut idle = lock(&self.idle);
         let list = idle.get_mut(&replica.address)?;
-        while let Some(Idle { mut stream, timer, since }) = list.pop() {
+        while let Some(Idle { mut stream, timer, since, .. }) = list.pop() {
             if since.elapsed() < self.keep && is_quiet(&mut stream) && !(sure && speaks(&stream)) {
                 drop(idle);
                 return Some(self.lease(stream, timer, replica, true));
@@ -133,7 +134,9 @@ impl Pool {
             ticks.tick().await;
             lock(&self.idle).retain(|_, list| {
                 list.retain_mut(|idle| {
-                    idle.since.elapsed() < self.keep && is_quiet(&mut idle.stream)
+                    idle.since.elapsed() < self.keep
+                        && !idle.replica.is_gone()
+                        && is_quiet(&mut idle.stream)
                 });
                 !list.is_empty()
             });
@@ -246,14 +249,18 @@ impl Lease {
             _ => return,
         };
         let Self { address, timer, pool, load, .. } = self;
+        let replica = Arc::clone(&load.0);
         drop(load);
+        if replica.is_gone() {
+            return;
+        }
         let mut idle = lock(&pool.idle);
         let list = match idle.get_mut(&address) {
             Some(list) => list,
             None => idle.entry(address).or_default(),
         };
         if list.len() < IDLE_MAX {
-            list.push(Idle { stream, timer, since: Instant::now() });
+            list.push(Idle { stream, replica, timer, since: Instant::now() });
         }
     }
 

@@ -1,12 +1,19 @@
 //! The replicas of an upstream: which there are, which is least loaded, which is in doubt.
 
+mod choice;
+
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -15,10 +22,14 @@ use crate::observe::series::Series;
 use crate::rules::route::Place;
 use crate::rules::route::Scheme;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::health::Health;
 
 /// How long a replica that refused a connection is left alone; then one request tries it.
 pub const DOUBT: Duration = Duration::from_millis(DOUBT_MS);
 const DOUBT_MS: u64 = 250;
+
+/// Checks in a row that must fail before a replica is not well.
+const FAILED_CHECKS: u32 = 2;
 
 /// One address of an upstream.
 #[derive(Debug)]
@@ -28,11 +39,68 @@ pub struct Replica {
     load: AtomicUsize,
     /// Milliseconds after the process's start until which it is left alone; 0 when it is well.
     doubt_until_ms: AtomicU64,
+    /// On the same clock, until when it is out after errors.
+    out_until_ms: AtomicU64,
+    health: Mutex<Health>,
+    /// True while there are errors to forget: without any, an answer costs one look.
+    troubled: AtomicBool,
+    /// Checks that failed in a row; of a new one that has a check, as many as make it unwell.
+    failed_checks: AtomicU32,
+    /// DNS has it no more.
+    gone: AtomicBool,
 }
 
 impl Replica {
-    fn new(address: Endpoint) -> Self {
-        Self { address, load: AtomicUsize::new(0), doubt_until_ms: AtomicU64::new(0) }
+    /// `checked` when it has to pass a check before it is well.
+    fn new(address: Endpoint, checked: bool) -> Self {
+        Self {
+            address,
+            load: AtomicUsize::new(0),
+            doubt_until_ms: AtomicU64::new(0),
+            out_until_ms: AtomicU64::new(0),
+            health: Mutex::default(),
+            troubled: AtomicBool::new(false),
+            failed_checks: AtomicU32::new(if checked { FAILED_CHECKS } else { 0 }),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// It gave an error; true when that puts it out.
+    fn failed(&self, now_ms: u64) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        self.troubled.store(true, Ordering::Relaxed);
+        let out_until_ms = health.failed(now_ms);
+        self.out_until_ms.fetch_max(out_until_ms.unwrap_or(0), Ordering::Relaxed);
+        out_until_ms.is_some()
+    }
+
+    /// It gave an answer.
+    pub fn answered(&self) {
+        if self.troubled.load(Ordering::Relaxed) {
+            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            self.troubled.store(false, Ordering::Relaxed);
+            health.answered();
+        }
+    }
+
+    /// It was checked; true when that changes whether it is well.
+    pub fn checked(&self, well: bool) -> bool {
+        let before = self.failed_checks.load(Ordering::Relaxed);
+        // One task writes this.
+        let now = if well { 0 } else { (before + 1).min(FAILED_CHECKS) };
+        self.failed_checks.store(now, Ordering::Relaxed);
+        (before >= FAILED_CHECKS) != (now >= FAILED_CHECKS)
+    }
+
+    /// True when neither its errors nor its checks speak against it.
+    fn is_well(&self, now_ms: u64) -> bool {
+        self.out_until_ms.load(Ordering::Relaxed) <= now_ms
+            && self.failed_checks.load(Ordering::Relaxed) < FAILED_CHECKS
+    }
+
+    /// True once DNS has it no more: what runs may end, and no connection is kept for more.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Counts one more request, until the guard is dropped.
@@ -48,6 +116,12 @@ impl Replica {
 
     /// `well`, or why it gets no requests; for people.
     pub fn state(&self, now_ms: u64) -> &'static str {
+        if self.failed_checks.load(Ordering::Relaxed) >= FAILED_CHECKS {
+            return "not well, says its check";
+        }
+        if !self.is_well(now_ms) {
+            return "put out after errors";
+        }
         match self.doubt_until_ms.load(Ordering::Relaxed) {
             0 => "well",
             until if until > now_ms => "refused a connection",
@@ -81,7 +155,7 @@ impl Replica {
 
 /// One request's share of a replica's load.
 #[derive(Debug)]
-pub struct Load(Arc<Replica>);
+pub struct Load(pub Arc<Replica>);
 
 impl Drop for Load {
     fn drop(&mut self) {
@@ -99,6 +173,8 @@ pub struct Upstream {
     pub places: Vec<Place>,
     pub metrics: Arc<Series<UpstreamMetrics>>,
     replicas: watch::Sender<Replicas>,
+    /// The path by which they are asked whether they are well.
+    check: ArcSwapOption<String>,
     /// Asks for the addresses before their time.
     pub ask: Arc<Notify>,
 }
@@ -112,7 +188,32 @@ impl Upstream {
         let name = places.iter().map(Place::to_string).collect::<Vec<_>>().join(",");
         let metrics = metrics(&name);
         let (replicas, _) = watch::channel(Arc::from([]));
-        Self { name, places: places.to_vec(), metrics, replicas, ask: Arc::default() }
+        let (check, ask) = (ArcSwapOption::empty(), Arc::default());
+        Self { name, places: places.to_vec(), metrics, replicas, check, ask }
+    }
+
+    /// The path by which replicas are asked whether they are well.
+    pub fn check(&self) -> Option<Arc<String>> {
+        self.check.load_full()
+    }
+
+    /// Asks replicas by this path from now on. Those that are known stay as well as they are thought
+    /// to be, until they are asked.
+    pub fn set_check(&self, check: Option<&str>) {
+        if check.is_none() {
+            for replica in &*self.replicas() {
+                replica.checked(true);
+            }
+        }
+        self.check.store(check.map(|path| Arc::new(path.to_owned())));
+    }
+
+    /// `replica` gave an error, which may put it out.
+    pub fn fault(&self, replica: &Replica) {
+        if replica.failed(now_ms()) {
+            self.metrics.ejections.inc();
+            log::warn!("{}: {} is put out after errors", self.name, replica.address);
+        }
     }
 
     /// The name of the service: the first label of its first place's host, unless that is an
@@ -139,9 +240,9 @@ impl Upstream {
         Arc::clone(&self.replicas.borrow())
     }
 
-    /// One of the replicas, see [`choose`].
+    /// One of the replicas, see [`choice::choose`].
     pub fn choose(&self, tried: &[Endpoint]) -> Option<Arc<Replica>> {
-        choose(&self.replicas.borrow(), tried, now_ms(), |most| rand::random_range(0..most))
+        choice::choose(&self.replicas.borrow(), tried, now_ms(), |most| rand::random_range(0..most))
     }
 
     /// Hears when the replicas change or one is well again.
@@ -163,47 +264,19 @@ impl Upstream {
             if !same {
                 let known = |address: &Endpoint| {
                     let old = replicas.iter().find(|replica| replica.address == *address);
-                    old.cloned().unwrap_or_else(|| Arc::new(Replica::new(address.clone())))
+                    let checked = self.check.load().is_some();
+                    let new = || Arc::new(Replica::new(address.clone(), checked));
+                    old.cloned().unwrap_or_else(new)
                 };
+                for gone in replicas.iter().filter(|known| !addresses.contains(&known.address)) {
+                    gone.gone.store(true, Ordering::Relaxed);
+                }
                 *replicas = addresses.iter().map(known).collect();
             }
             !same
         });
         self.metrics.replicas.set(i64::try_from(addresses.len()).unwrap_or(i64::MAX));
         changed
-    }
-}
-
-/// The less loaded of two replicas drawn at random (M. Mitzenmacher, "The Power of Two Choices",
-/// 2001) among those that may be asked and were not yet `tried`. `draw(n)` is below `n`.
-fn choose(
-    replicas: &[Arc<Replica>],
-    tried: &[Endpoint],
-    now_ms: u64,
-    mut draw: impl FnMut(usize) -> usize,
-) -> Option<Arc<Replica>> {
-    let well = |replica: &&Arc<Replica>| {
-        !tried.contains(&replica.address)
-            && replica.doubt_until_ms.load(Ordering::Relaxed) <= now_ms
-    };
-    loop {
-        let count = replicas.iter().filter(well).count();
-        let first = if count > 1 { draw(count) } else { 0 };
-        let mut candidates = replicas.iter().filter(well);
-        let one = candidates.nth(first)?;
-        let chosen = if count > 1 {
-            // A different one, each as likely.
-            let second = (first + 1 + draw(count - 1)) % count;
-            let other = replicas.iter().filter(well).nth(second).unwrap_or(one);
-            let load = |replica: &Replica| replica.load.load(Ordering::Relaxed);
-            if load(other) < load(one) { other } else { one }
-        } else {
-            one
-        };
-        // Refused leave means that somebody else is trying it: it is not well any more.
-        if chosen.admits(now_ms) {
-            return Some(Arc::clone(chosen));
-        }
     }
 }
 
@@ -215,16 +288,10 @@ pub fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn endpoint(n: u16) -> Endpoint {
         Endpoint::Tcp(([127, 0, 0, 1], n + 1).into())
-    }
-
-    fn replicas(count: u16) -> Vec<Arc<Replica>> {
-        (0..count).map(|n| Arc::new(Replica::new(endpoint(n)))).collect()
     }
 
     fn upstream() -> Upstream {
@@ -237,42 +304,21 @@ mod tests {
     }
 
     #[test]
-    fn the_less_loaded_of_two_is_chosen() {
-        let replicas = replicas(2);
-        let _busy = replicas[0].load();
-        for first in [0, 1] {
-            let chosen = choose(&replicas, &[], 1, |n| first % n).unwrap();
-            assert_eq!(chosen.address, replicas[1].address);
+    fn one_that_is_new_waits_for_its_check_and_one_that_left_is_gone() {
+        let upstream = upstream();
+        let [a, b] = [1, 2].map(endpoint);
+        upstream.update(std::slice::from_ref(&a));
+        let old = Arc::clone(&upstream.replicas()[0]);
+        upstream.set_check(Some("/healthz"));
+        upstream.update(&[a.clone(), b.clone()]);
+        for _ in 0..20 {
+            assert_eq!(upstream.choose(&[]).unwrap().address, a);
         }
-    }
-
-    #[test]
-    fn equal_replicas_share_the_load() {
-        let replicas = replicas(3);
-        let mut loads = Vec::new();
-        let mut counts = [0; 3];
-        for _ in 0..300 {
-            let chosen = choose(&replicas, &[], 1, |n| rand::random_range(0..n)).unwrap();
-            let at = replicas.iter().position(|replica| replica.address == chosen.address);
-            counts[at.unwrap()] += 1;
-            loads.push(chosen.load());
-        }
-        assert!(counts.iter().all(|count| (80..120).contains(count)), "{counts:?}");
-    }
-
-    #[test]
-    fn a_replica_in_doubt_is_tried_by_one_request_at_a_time() {
-        let replicas = replicas(1);
-        replicas[0].doubt(1000);
-        let doubt = DOUBT_MS;
-        let ask = |now| choose(&replicas, &[], now, |_| 0).is_some();
-        assert!(!ask(1000));
-        assert!(!ask(1000 + doubt - 1));
-        assert!(ask(1000 + doubt));
-        assert!(!ask(1000 + doubt));
-        assert!(replicas[0].trust());
-        assert!(ask(1000 + doubt) && ask(1000 + doubt));
-        assert!(!replicas[0].trust());
+        upstream.update(std::slice::from_ref(&b));
+        assert!(old.is_gone());
+        assert_eq!(upstream.choose(&[]).unwrap().address, b, "the only one");
+        upstream.set_check(None);
+        assert!(upstream.replicas()[0].is_well(now_ms()));
     }
 
     #[test]
@@ -287,24 +333,5 @@ mod tests {
         let loads: Vec<usize> =
             upstream.replicas().iter().map(|r| r.load.load(Ordering::Relaxed)).collect();
         assert_eq!(loads, [1, 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn a_tried_replica_is_never_chosen_and_another_always_is(
-            count in 1u16..8,
-            tried in prop::collection::btree_set(0u16..8, 0..8),
-            draws in prop::collection::vec(any::<prop::sample::Index>(), 20),
-        ) {
-            let replicas = replicas(count);
-            let tried: Vec<Endpoint> =
-                tried.iter().copied().map(endpoint).collect();
-            let mut draws = draws.iter().cycle();
-            let chosen =
-                choose(&replicas, &tried, 1, |n| draws.next().expect("endless").index(n));
-            let left = replicas.iter().filter(|r| !tried.contains(&r.address)).count();
-            prop_assert_eq!(chosen.is_some(), left > 0);
-            prop_assert!(chosen.is_none_or(|chosen| !tried.contains(&chosen.address)));
-        }
     }
 }

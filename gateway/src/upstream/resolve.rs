@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use crate::rules::route::Place;
 use crate::rules::route::Scheme;
+use crate::upstream::check;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::replica::Upstream;
+use crate::upstream::stream::Connector;
 
 /// Between two questions, counted from the answer.
 const PAUSE: Duration = Duration::from_millis(1500);
@@ -25,8 +27,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// answers to be restarted, and then another container may have the address.
 const BELIEF: Duration = Duration::from_secs(30);
 
+/// Looks after the replicas of `upstream` from now on, inside a runtime.
+pub fn start(upstream: &Arc<Upstream>, connector: &Arc<Connector>) {
+    tokio::spawn(keep(Arc::downgrade(upstream)));
+    tokio::spawn(check::keep(Arc::downgrade(upstream), Arc::clone(connector)));
+}
+
 /// Keeps the replicas of `upstream` as DNS has them, until nobody uses it any more.
-pub async fn keep(upstream: Weak<Upstream>) {
+async fn keep(upstream: Weak<Upstream>) {
     let mut answered = Instant::now();
     while let Some(upstream) = upstream.upgrade() {
         let mut addresses = Vec::new();

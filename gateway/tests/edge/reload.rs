@@ -231,7 +231,7 @@ fn a_body_has_the_limit_of_its_route() {
     assert_eq!(upstream.seen().len(), seen);
 }
 
-/// A load on every protocol, and open tunnels, while the table changes again and again.
+/// A load on HTTP/1.1 and HTTP/2, and open tunnels, while the table changes again and again.
 fn loses_nothing(time: Duration, sockets: usize) {
     let (one, two) = (tunnels::echo(), tunnels::echo());
     // The route in use goes to another upstream each time, and one beside it comes and goes.

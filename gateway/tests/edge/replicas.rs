@@ -179,3 +179,76 @@ fn a_post_that_may_have_been_read_is_not_sent_again() {
     assert_eq!(statuses, [200, 502, 200, 502]);
     assert_eq!(upstream.seen().len(), 4);
 }
+
+/// The number of upstreams, and what `/status` says of each replica, by its address.
+fn states(gateway: &Gateway) -> BTreeMap<String, String> {
+    let page = harness::get(&format!("http://{}/status", gateway.admin), &[]);
+    let status: serde_json::Value = serde_json::from_str(page.text()).unwrap();
+    let upstreams = status["upstreams"].as_array().unwrap().iter();
+    let replicas = upstreams.flat_map(|upstream| upstream["replicas"].as_array().unwrap());
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    replicas.map(|replica| (text(&replica["address"]), text(&replica["state"]))).collect()
+}
+
+#[test]
+fn a_replica_that_answers_nonsense_is_put_out() {
+    let bad = Upstream::start_at("127.0.0.2:0".parse().unwrap(), |call| {
+        call.write("SSH-2.0-OpenSSH\r\n")?;
+        Err(io::ErrorKind::Other.into())
+    });
+    let good = Upstream::start_at("127.0.0.3:0".parse().unwrap(), |call| call.ok("good"));
+    let gateway = Gateway::start(&format!("/=http://{},{}", bad.address, good.address), &[]);
+    let name = format!(
+        "gateway_upstream_ejections_total{{upstream=\"{},{}\"}}",
+        bad.address, good.address
+    );
+    let mut failed = 0;
+    until("the ejection", || {
+        failed += usize::from(exchange(&gateway, GET).status != 200);
+        (gateway.metric(&name) == Some(1.0)).then_some(())
+    });
+    assert_eq!(failed, 3);
+    assert_eq!(states(&gateway)[&bad.address.to_string()], "put out after errors");
+    // Back after its time, it is out again with its first error.
+    for _ in 0..40 {
+        failed += usize::from(exchange(&gateway, GET).status != 200);
+    }
+    assert!(failed <= 3 + 8, "{failed} failed");
+    assert_eq!(gateway.metric(&name), Some((failed - 2) as f64));
+}
+
+#[test]
+fn a_replica_whose_check_fails_gets_no_requests_while_another_is_well() {
+    let well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let answer = std::sync::Arc::clone(&well);
+    let one = Upstream::start_at("127.0.0.2:0".parse().unwrap(), move |call| {
+        if !call.request.line.starts_with("GET /ok ") {
+            return call.ok("one");
+        }
+        let well = answer.load(std::sync::atomic::Ordering::SeqCst);
+        call.write(format!(
+            "HTTP/1.1 {} X\r\nContent-Length: 0\r\n\r\n",
+            if well { 302 } else { 500 }
+        ))
+    });
+    let two = Upstream::start_at("127.0.0.3:0".parse().unwrap(), |call| call.ok("two"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("routes.toml");
+    let text = format!(
+        "[[route]]\nat = '/'\nto = 'http://{},{}'\ncheck = '/ok'\n",
+        one.address, two.address
+    );
+    std::fs::write(&path, text).unwrap();
+    let gateway = Gateway::start("", &[("GATEWAY__ROUTES_FILE", path.to_str().unwrap())]);
+    let one_is = |state: &str| states(&gateway)[&one.address.to_string()] == state;
+    until("the other's check", || {
+        (states(&gateway)[&two.address.to_string()] == "well").then_some(())
+    });
+    assert!(one_is("not well, says its check"));
+    for _ in 0..10 {
+        assert_eq!(exchange(&gateway, GET).text(), "two");
+    }
+    well.store(true, std::sync::atomic::Ordering::SeqCst);
+    until("the check to succeed", || one_is("well").then_some(()));
+    until("a request to get there", || (exchange(&gateway, GET).text() == "one").then_some(()));
+}

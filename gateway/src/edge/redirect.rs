@@ -39,7 +39,7 @@ fn location<B>(request: &Request<B>, https_port: u16) -> Result<String, Failure>
         return Err(Failure::Problem(Problem::new(501, "CONNECT is not served here")));
     }
     let host = policy::host(request.uri(), request.headers())?;
-    policy::path(request.uri().path())?;
+    policy::target(request.uri())?;
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
     let target = request.uri().path_and_query().ok_or(Refusal::Target)?;

@@ -165,7 +165,7 @@ async fn serve(
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, detail));
     }
     account.host = policy::host(&parts.uri, &parts.headers)?;
-    policy::path(parts.uri.path())?;
+    policy::target(&parts.uri)?;
     forwarded::unambiguous(&parts.headers)?;
     directed(connection, &account.host)?;
     let asked = hop::remove(&mut parts.headers);

@@ -1,6 +1,7 @@
 //! What a request must be, and what is changed in it: pure, tested by examples and properties.
 
 pub mod addresses;
+pub mod domain;
 pub mod flood;
 pub mod forwarded;
 pub mod hop;

@@ -175,9 +175,18 @@ fn split_host(text: &str) -> Result<(String, Option<u16>), Refusal> {
     Ok((name, port))
 }
 
+/// Refuses a target whose path a service could read as another one, or which has none: `Uri` says `/`
+/// for the path of `https://host?query`, and yet would write it as `?query`.
+pub fn target(uri: &Uri) -> Result<(), Refusal> {
+    if uri.path_and_query().is_some_and(|target| !target.as_str().starts_with('/')) {
+        return Err(Refusal::Target);
+    }
+    path(uri.path())
+}
+
 /// Refuses a path that a service could read as another one. `%2F` is data and passes; it counts as
 /// a slash only beside dots, where a service that decodes it would climb.
-pub fn path(path: &str) -> Result<(), Refusal> {
+fn path(path: &str) -> Result<(), Refusal> {
     if !path.starts_with('/') {
         return Err(Refusal::Target);
     }
@@ -355,6 +364,20 @@ mod tests {
         }
         for wrong in ["", "*", "a"] {
             assert_eq!(path(wrong), Err(Refusal::Target), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_target_begins_with_its_path() {
+        for (text, expected) in [
+            ("/a?b", Ok(())),
+            ("https://a/", Ok(())),
+            ("https://a", Ok(())),
+            ("https://a?b/c", Err(Refusal::Target)),
+            ("a:443", Err(Refusal::Target)),
+            ("*", Err(Refusal::Target)),
+        ] {
+            assert_eq!(target(&text.parse().unwrap()), expected, "{text}");
         }
     }
 

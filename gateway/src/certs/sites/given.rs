@@ -10,7 +10,7 @@ use serde::de::SeqAccess;
 use serde::de::Visitor;
 
 use crate::certs::sites::public;
-use crate::config::Domain;
+use crate::rules::domain::Domain;
 
 /// Most sites in one list, and names of one: a plan compares each with each.
 const SITES_MAX: usize = 200;

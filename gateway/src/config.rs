@@ -9,6 +9,8 @@ use std::time::Duration;
 use chassis::Fatal;
 use serde::Deserialize;
 
+use crate::certs::acme;
+use crate::certs::acme::settings::First;
 use crate::certs::files;
 use crate::certs::sites;
 use crate::certs::sites::given::GivenSites;
@@ -48,6 +50,24 @@ pub struct Config {
     pub acme_email: String,
     /// The URL of a CA's ACME directory; empty: Let's Encrypt, when there is an address to write to.
     pub acme_directory: String,
+    /// PEM file of a root to trust for talking to the ACME server, beside the public ones.
+    pub acme_root: String,
+    /// What binds the account to one with the server's owner (RFC 8555 §7.3.4): both or neither.
+    pub acme_eab_kid: String,
+    pub acme_eab_key: Secret,
+    /// The kind of certificate; empty: the server's default, and `shortlived` for addresses.
+    pub acme_profile: String,
+    /// How names are proven: `auto`, `http-01` or `tls-alpn-01` first. A failure changes it.
+    pub acme_challenge: First,
+    /// Whether names are looked up and asked at port 80 before they are ordered.
+    pub acme_preflight: bool,
+    /// That port, where a test cannot have port 80.
+    pub acme_http_port: u16,
+    /// The server that has to agree after a failure; empty: Let's Encrypt's own for Let's Encrypt.
+    pub acme_staging_directory: String,
+    /// Pause after the first failure; it doubles with each one more.
+    pub acme_backoff_s: u64,
+    pub acme_backoff_max_s: u64,
     /// The port of HTTPS as clients see it; redirects name it.
     pub public_https_port: u16,
     /// Who knows this may read `https://DOMAIN/metrics`; empty: nobody.
@@ -124,6 +144,16 @@ impl Default for Config {
             sites: GivenSites::default(),
             acme_email: String::new(),
             acme_directory: String::new(),
+            acme_root: String::new(),
+            acme_eab_kid: String::new(),
+            acme_eab_key: Secret::default(),
+            acme_profile: String::new(),
+            acme_challenge: First::default(),
+            acme_preflight: true,
+            acme_http_port: 80,
+            acme_staging_directory: String::new(),
+            acme_backoff_s: 60,
+            acme_backoff_max_s: 4 * 3600,
             public_https_port: 443,
             metrics_token: Secret::default(),
             access_log: true,
@@ -180,12 +210,16 @@ impl chassis::Settings for Config {
             ("body_bytes_per_s_min", self.body_bytes_per_s_min, 0, 1_000_000),
             ("pool_idle_s", self.pool_idle_s, 0, 3600),
             ("public_https_port", u64::from(self.public_https_port), 1, 65_535),
+            ("acme_http_port", u64::from(self.acme_http_port), 1, 65_535),
+            ("acme_backoff_s", self.acme_backoff_s, 1, 86_400),
+            ("acme_backoff_max_s", self.acme_backoff_max_s, 1, 7 * 86_400),
             ("certificate_life_s", self.certificate_life_s, 3, CERTIFICATE_LIFE_MAX_S),
         ] {
             if value < least || value > most {
                 return Err(format!("{key}: {value} is not from {least} to {most}"));
             }
         }
+        acme::check(self)?;
         sites::configured(self).map(drop)
     }
 

@@ -24,6 +24,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The subcommands that only the gateway has.
 const COMMANDS: &[Command<Config>] = &[
     Command {
+        name: "revoke",
+        arguments: "NAME --reason REASON",
+        summary: "revoke a certificate that ACME gave, so that a new one is made",
+        run: certs::acme::revoke::run,
+    },
+    Command {
         name: "status",
         arguments: "[--json]",
         summary: "show the running gateway's certificates, routes and replicas",

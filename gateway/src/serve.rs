@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certs::acme;
 use crate::certs::keeper::Moment;
 use crate::certs::office::Office;
 use crate::certs::root;
@@ -30,7 +31,6 @@ use crate::certs::sites;
 use crate::certs::source::Outlet;
 use crate::config::Config;
 use crate::edge::admin;
-use crate::edge::certificates::Certificates;
 use crate::edge::http3::connection::Knock;
 use crate::edge::http3::endpoint;
 use crate::edge::http3::endpoint::Door;
@@ -82,12 +82,9 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let runtime = new_runtime()?;
     let outlet = Arc::new(Outlet::new(config.domain.as_str(), metrics.clone()));
-    let acceptor = acceptor(Arc::clone(&provider), Arc::clone(&outlet.certificates))?;
+    let acceptor = acceptor(Arc::clone(&provider), &outlet)?;
     let quic = match quic {
-        Some(socket) => {
-            let provider = Arc::clone(&provider);
-            Some((socket, quic_config(provider, Arc::clone(&outlet.certificates))?))
-        }
+        Some(socket) => Some((socket, quic_config(Arc::clone(&provider), &outlet)?)),
         None => None,
     };
     let office = office(&config, provider, outlet, &runtime)?;
@@ -174,9 +171,10 @@ fn quic_socket(config: &Config, https: &TcpListener) -> Result<Option<UdpSocket>
 
 fn quic_config(
     provider: Arc<CryptoProvider>,
-    certificates: Arc<Certificates>,
+    outlet: &Outlet,
 ) -> Result<quinn::ServerConfig, Fatal> {
-    let tls = tls::quic_config(provider, certificates);
+    let (certificates, challenges) = (Arc::clone(&outlet.certificates), outlet.challenges.clone());
+    let tls = tls::quic_config(provider, certificates, challenges);
     let tls = tls.map_err(|error| Fatal::new("TLS over QUIC", error))?;
     endpoint::server_config(tls).map_err(|error| Fatal::new("TLS over QUIC", error))
 }
@@ -209,11 +207,9 @@ fn connector(config: &Config) -> Result<Arc<Connector>, Fatal> {
     Ok(Arc::new(Connector::new(unread, roots)))
 }
 
-fn acceptor(
-    provider: Arc<CryptoProvider>,
-    certificates: Arc<Certificates>,
-) -> Result<TlsAcceptor, Fatal> {
-    let config = tls::server_config(provider, certificates);
+fn acceptor(provider: Arc<CryptoProvider>, outlet: &Outlet) -> Result<TlsAcceptor, Fatal> {
+    let (certificates, challenges) = (Arc::clone(&outlet.certificates), outlet.challenges.clone());
+    let config = tls::server_config(provider, certificates, challenges);
     Ok(TlsAcceptor::from(Arc::new(config.map_err(|error| Fatal::new("TLS", error))?)))
 }
 
@@ -225,8 +221,12 @@ fn office(
     runtime: &Runtime,
 ) -> Result<Office, Fatal> {
     let sites = sites::configured(config).map_err(Fatal::settings)?;
+    let acme = acme::start(config, &provider, &outlet).map_err(Fatal::settings)?;
     let office = Office::new(config.clone(), provider, outlet, runtime.handle().clone());
     office.adopt(office.prepare(sites, Moment::Start)?);
+    if let Some(start) = acme {
+        office.look_after_acme(start);
+    }
     if let Some(root) = office.root() {
         let path = root::certificate_path(&config.certs);
         let fingerprint = root.fingerprint();

@@ -16,6 +16,7 @@ use x509_parser::prelude::FromDer;
 use crate::certs::permitted;
 
 /// A certificate and its key, in PEM.
+#[derive(Clone)]
 pub struct Pems {
     /// The certificate, or the chain that starts with it.
     pub certificate: String,

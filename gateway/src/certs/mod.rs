@@ -1,5 +1,6 @@
-//! Certificates: which sites there are, the private CA, and what is kept of all of them on disk.
+//! Certificates: which sites there are, the private CA, ACME, and what is kept of all of them on disk.
 
+pub mod acme;
 pub mod board;
 pub mod ca;
 pub mod files;

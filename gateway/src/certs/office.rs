@@ -15,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use crate::certs::acme::challenges::Challenges;
 use crate::certs::board::Board;
 use crate::certs::board::Source;
 use crate::certs::ca::Pems;
@@ -155,7 +156,6 @@ impl Office {
 
     /// Has `start` look after the ACME sites, those of now and those of later. Only the first call
     /// counts.
-    #[cfg_attr(not(test), expect(dead_code, reason = "ACME, which comes next, calls it"))]
     pub fn look_after_acme(&self, start: AcmeStart) {
         if self.acme.set(start).is_ok() {
             self.start_acme(&mut self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
@@ -171,6 +171,11 @@ impl Office {
                 tasks.sites.insert(site.name.clone(), (site.clone(), task.abort_handle()));
             }
         }
+    }
+
+    /// What is answered to ACME servers now.
+    pub fn challenges(&self) -> &Challenges {
+        &self.outlet.challenges
     }
 
     /// The certificates that are served.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use crate::certs::acme::challenges::Challenges;
+use crate::certs::acme::failure::Outcome;
 use crate::certs::board::Board;
 use crate::certs::board::Source;
 use crate::certs::leaf::Leaf;
@@ -16,6 +18,8 @@ use crate::observe::metrics::Metrics;
 pub struct Outlet {
     pub certificates: Arc<Certificates>,
     pub board: Board,
+    /// What is answered to ACME servers now.
+    pub challenges: Challenges,
     metrics: Metrics,
 }
 
@@ -23,7 +27,17 @@ impl Outlet {
     /// One that has no certificate yet; `domain` is whose certificate unknown names get.
     pub fn new(domain: &str, metrics: Metrics) -> Self {
         let certificates = Arc::new(Certificates::new(domain));
-        Self { certificates, board: Board::default(), metrics }
+        metrics.acme_outcomes(Outcome::ALL.into_iter().map(Outcome::as_str));
+        let challenges = Challenges::default();
+        Self { certificates, board: Board::default(), challenges, metrics }
+    }
+
+    /// Counts a try to get a certificate for `site` by ACME.
+    pub fn tried(&self, site: &str, outcome: Outcome) {
+        self.metrics.acme_attempt(outcome.as_str());
+        self.board.note(site, |status| {
+            *status.attempts.entry(outcome.as_str()).or_default() += 1;
+        });
     }
 
     /// Serves `leaf`, from files or from a public CA, for `site` from now on. Connections that are

@@ -10,6 +10,8 @@ use rustls::server::ClientHello;
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
 
+use crate::certs::acme::challenges;
+use crate::certs::acme::challenges::Challenges;
 use crate::certs::board::Source;
 use crate::certs::leaf::Leaf;
 
@@ -138,14 +140,22 @@ pub fn covers(names: &[String], host: &str) -> bool {
     })
 }
 
-/// Lets rustls ask; the trait wants a type of its own around the shared handle.
+/// Lets rustls ask; the trait wants a type of its own around the shared handles.
 #[derive(Debug)]
-pub struct ByName(pub Arc<Certificates>);
+pub struct ByName {
+    pub certificates: Arc<Certificates>,
+    pub challenges: Challenges,
+}
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls gives the name in lower case.
-        self.0.find(hello.server_name()).map(|served| Arc::clone(&served.key))
+        let name = hello.server_name();
+        if hello.alpn().is_some_and(|offer| offer.eq([challenges::ALPN])) {
+            // None ends the handshake: an ACME server must not take any other certificate.
+            return self.challenges.certificate(name);
+        }
+        self.certificates.find(name).map(|served| Arc::clone(&served.key))
     }
 }
 

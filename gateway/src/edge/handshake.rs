@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certs::acme::challenges;
 use crate::edge::arrive::Arrival;
 use crate::edge::arrive::Client;
 use crate::edge::clients;
@@ -40,6 +42,12 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
             return;
         }
     };
+    let mut stream = stream;
+    if stream.get_ref().1.alpn_protocol() == Some(challenges::ALPN) {
+        // The handshake was all that the ACME server came for (RFC 8737 §3).
+        let _: Result<io::Result<()>, _> = tokio::time::timeout(limit, stream.shutdown()).await;
+        return;
+    }
     let negotiated = Negotiated::of(stream.get_ref().1);
     shared.metrics.handshake(negotiated);
     open.becomes(shared.metrics.connections(negotiated.protocol()));

@@ -30,7 +30,8 @@ impl Handler for Redirects {
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
         let port = self.0.config.public_https_port;
         let page = page::answer(&request, &self.0.office, port);
-        std::future::ready(page.unwrap_or_else(|| redirect::answer(&request, port)))
+        let challenges = self.0.office.challenges();
+        std::future::ready(page.unwrap_or_else(|| redirect::answer(&request, challenges, port)))
     }
 
     fn refuse(&self, failure: Failure) -> Response<Full<Bytes>> {

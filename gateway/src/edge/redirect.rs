@@ -10,13 +10,27 @@ use http::StatusCode;
 use http::header;
 use http_body_util::Full;
 
+use crate::certs::acme::challenges::Challenges;
 use crate::relay::answer::Failure;
 use crate::rules::policy;
 use crate::rules::policy::Refusal;
 
+/// The answer to an ACME server, when that is what is asked for; and otherwise the redirect.
+///
 /// 308 keeps method and body (RFC 9110 §15.4.9). The target's host is the request's, once it
 /// is known to be no more than a host, so that nobody is sent anywhere else.
-pub fn answer<B>(request: &Request<B>, https_port: u16) -> Response<Full<Bytes>> {
+pub fn answer<B>(
+    request: &Request<B>,
+    challenges: &Challenges,
+    https_port: u16,
+) -> Response<Full<Bytes>> {
+    if let Some(text) = challenges.text(request.uri().path()) {
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        // RFC 8555 §8.3 leaves the type open.
+        let kind = HeaderValue::from_static("application/octet-stream");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        return response;
+    }
     let response = match location(request, https_port) {
         Ok(location) => {
             let mut response = Response::new(Bytes::from(format!("Go to {location}\n")));
@@ -52,7 +66,7 @@ mod tests {
 
     fn answer_to(uri: &str, host: &str, port: u16) -> Response<Full<Bytes>> {
         let request = Request::post(uri).header("host", host).body(()).unwrap();
-        answer(&request, port)
+        answer(&request, &Challenges::default(), port)
     }
 
     #[test]
@@ -67,6 +81,17 @@ mod tests {
             let response = answer_to(uri, host, port);
             assert_eq!(response.status(), 308);
             assert_eq!(response.headers()[header::LOCATION], expected);
+        }
+    }
+
+    #[test]
+    fn an_acme_server_gets_its_answer_and_others_the_redirect() {
+        let challenges = Challenges::default();
+        let _out = challenges.put_text("abc", "abc.thumb");
+        for (token, status) in [("abc", 200), ("abd", 308), ("abc/", 308)] {
+            let uri = format!("/.well-known/acme-challenge/{token}");
+            let request = Request::get(uri).header("host", "localhost").body(()).unwrap();
+            assert_eq!(answer(&request, &challenges, 443).status(), status, "{token}");
         }
     }
 

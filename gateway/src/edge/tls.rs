@@ -5,11 +5,13 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 
+use crate::certs::acme::challenges;
+use crate::certs::acme::challenges::Challenges;
 use crate::edge::certificates::ByName;
 use crate::edge::certificates::Certificates;
 
 /// Protocols by ALPN (RFC 7301), the preferred one first. Who offers none gets HTTP/1.1.
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const ALPN: [&[u8]; 3] = [b"h2", b"http/1.1", challenges::ALPN];
 
 /// The protocol over QUIC.
 const ALPN_QUIC: &[u8] = b"h3";
@@ -23,11 +25,12 @@ const ALPN_QUIC: &[u8] = b"h3";
 pub fn server_config(
     provider: Arc<CryptoProvider>,
     certificates: Arc<Certificates>,
+    challenges: Challenges,
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByName(certificates)));
+        .with_cert_resolver(Arc::new(ByName { certificates, challenges }));
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
     config.send_tls13_tickets = 1;
@@ -43,11 +46,12 @@ pub fn server_config(
 pub fn quic_config(
     provider: Arc<CryptoProvider>,
     certificates: Arc<Certificates>,
+    challenges: Challenges,
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByName(certificates)));
+        .with_cert_resolver(Arc::new(ByName { certificates, challenges }));
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     config.alpn_protocols = vec![ALPN_QUIC.to_vec()];
     config.max_early_data_size = 0;

@@ -33,7 +33,7 @@ fn an_answer_that_comes_before_the_body_was_read_reaches_the_client() {
         Err(closed())
     });
     let gateway = Gateway::start(&upstream.route(), &[]);
-    for length in [10, 20 << 20] {
+    for length in [10, 12 << 20] {
         let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
         let head =
             format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");

@@ -44,13 +44,16 @@ run() {
 }
 
 # Reads `docker compose config` from stdin, so that there is one reader of .env, and sets
-# `project`, `domain`, `ports` (lines of SERVICE TARGET PUBLISHED PROTOCOL) and `address`.
+# `project`, `domain`, `acme` (true when a public CA is asked), `ports` (lines of SERVICE TARGET
+# PUBLISHED PROTOCOL) and `address`.
 read_config() {
     local config https_port
     config=$(cat)
     # shellcheck disable=SC2034 # for who sources this
     project=$(sed -n 's/^name: //p' <<<"$config")
     domain=$(sed -n 's/^ *GATEWAY__DOMAIN: //p' <<<"$config" | tr -d \")
+    # shellcheck disable=SC2034
+    if grep -q '^ *GATEWAY__ACME_[A-Z]*: *[^ "]' <<<"$config"; then acme=true; else acme=false; fi
     ports=$(awk '/^  [^ ]/ { service = $1; sub(/:/, "", service) } $1 == "target:" { target = $2 }
         $1 == "published:" { gsub(/"/, "", $2); published = $2 }
         $1 == "protocol:" && published { print service, target, published, $2; published = "" }' <<<"$config")

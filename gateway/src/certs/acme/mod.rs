@@ -7,6 +7,7 @@ pub mod challenges;
 mod client;
 pub mod engine;
 pub mod failure;
+mod held;
 mod lease;
 mod order;
 mod plan;

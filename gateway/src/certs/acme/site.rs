@@ -13,7 +13,8 @@ use crate::certs::acme::engine::Engine;
 use crate::certs::acme::engine::Server;
 use crate::certs::acme::failure::Failure;
 use crate::certs::acme::failure::Outcome;
-use crate::certs::acme::lease;
+use crate::certs::acme::held;
+use crate::certs::acme::held::Held;
 use crate::certs::acme::lease::Lease;
 use crate::certs::acme::plan;
 use crate::certs::acme::plan::Known;
@@ -232,7 +233,7 @@ impl Task {
         if !blocking(move || lease.take(OffsetDateTime::now_utc())).await? {
             return Ok(false);
         }
-        let held = Held(Some(self.lease.clone()));
+        let held = Held::new(&self.lease);
         // Whoever had the lease before may have done it.
         let state = self.look().await?;
         let step = self.step(&state);
@@ -256,7 +257,7 @@ impl Task {
         let ended = tokio::select! {
             ended = tokio::time::timeout(TRY_TIMEOUT, working) => ended,
             // Never ends.
-            () = renew(lease) => return Ok(()),
+            () = held::renew(lease) => return Ok(()),
         };
         let ended = ended.unwrap_or_else(|_| {
             let text = format!("not done in {} s", TRY_TIMEOUT.as_secs());
@@ -383,38 +384,5 @@ impl Task {
 
     fn count(&self, outcome: Outcome) {
         self.outlet.tried(&self.site.name, outcome);
-    }
-}
-
-/// A lease that is ours, also where the task ends in the middle: whoever comes next need not wait.
-struct Held(Option<Lease>);
-
-impl Held {
-    async fn release(mut self) -> Result<(), Failure> {
-        match self.0.take() {
-            Some(lease) => blocking(move || lease.give_back()).await,
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(lease) = self.0.take()
-            && let Err(error) = lease.give_back()
-        {
-            log::debug!("a lease is left to end by itself: {error}");
-        }
-    }
-}
-
-/// Keeps the lease while a try takes long.
-async fn renew(lease: Lease) {
-    loop {
-        tokio::time::sleep(lease::RENEWAL).await;
-        let lease = lease.clone();
-        if let Err(failure) = blocking(move || lease.take(OffsetDateTime::now_utc())).await {
-            log::warn!("the lease of a site is not renewed: {failure}");
-        }
     }
 }

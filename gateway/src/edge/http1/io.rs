@@ -1,6 +1,8 @@
 //! A client's connection, with what was read of it ahead. It holds memory only for that: bytes are
 //! read into a buffer that all connections of a thread share, so that an idle one holds none.
 
+mod body;
+
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -27,6 +29,8 @@ use crate::relay::upgrade::Duplex;
 use crate::rules::policy;
 use crate::wire::chunked::Decoder;
 use crate::wire::chunked::Part;
+
+pub use body::Body;
 
 /// What is read at once, and what may be read ahead of its use.
 const READ_BYTES: usize = 64 * 1024;
@@ -299,70 +303,6 @@ enum Step {
     End,
     /// More has to come first.
     Wait,
-}
-
-/// The body of a request on a connection.
-pub struct Body {
-    io: Shared,
-    turn: u64,
-    /// True once its end was seen; the connection may have gone on.
-    ended: bool,
-}
-
-impl Body {
-    /// The body that began as `turn`.
-    pub fn new(io: Shared, turn: u64) -> Self {
-        Self { io, turn, ended: false }
-    }
-
-    /// The next piece.
-    pub fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let mut io = self.io.lock();
-        if io.turn != self.turn {
-            return Poll::Ready(Some(Err(InboundError::Cut)));
-        }
-        let frame = io.poll_body(context);
-        self.ended = matches!(io.reading, Reading::Nothing);
-        frame
-    }
-
-    /// True when nothing is left.
-    pub fn is_end(&self) -> bool {
-        self.ended
-    }
-
-    /// How much is left, where that is known.
-    pub fn left(&self) -> Option<u64> {
-        if self.ended {
-            return Some(0);
-        }
-        let io = self.io.lock();
-        match io.reading {
-            Reading::Length(left) if io.turn == self.turn => Some(left),
-            _ => None,
-        }
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        let mut io = self.io.lock();
-        if io.turn == self.turn {
-            io.abandoned = true;
-        }
-    }
-}
-
-impl std::fmt::Debug for Body {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Body({})", self.turn)
-    }
 }
 
 /// As a tunnel has it: what was read ahead comes first.

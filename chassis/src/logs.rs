@@ -23,8 +23,9 @@ use time::macros::format_description;
 use crate::Fatal;
 
 /// What is logged unless `RUST_LOG` says otherwise. actix-server tells at `info` what the ready
-/// line tells; its dispatcher tells at `error` of every client that speaks no HTTP.
-const FILTER: &str = "info,actix_server=warn,actix_http::h1::dispatcher=off";
+/// line tells; its dispatcher tells at `error` of every client that speaks no HTTP, and rustls at
+/// `warn` of every one that asks for an address.
+const FILTER: &str = "info,actix_server=warn,actix_http::h1::dispatcher=off,rustls=error";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {

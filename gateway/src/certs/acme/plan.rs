@@ -9,6 +9,9 @@ use time::OffsetDateTime;
 /// The longest that a server's `Retry-After` is believed; Let's Encrypt counts in weeks.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
 
+/// No failure gives a longer pause, whatever the settings and the server say.
+const PAUSE_MAX: Duration = Duration::from_secs(9 * 24 * 3600);
+
 /// Bounds of the time between two questions for a window (RFC 9773 §4.3.2).
 const WINDOW_PAUSE_MIN: Duration = Duration::from_secs(60);
 const WINDOW_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -78,8 +81,8 @@ pub fn step(known: &Known) -> Step {
         };
     }
     // A clock that was wrong must not stop a site for years.
-    let latest = known.now + RETRY_AFTER_MAX;
-    match known.not_before.map(|then| then.min(latest)) {
+    let latest = known.now + PAUSE_MAX;
+    match known.not_before.filter(|then| *then <= latest) {
         Some(then) if then > known.now => Step::Wait(then),
         _ if known.rehearse => Step::Rehearse,
         _ => Step::Order,
@@ -162,6 +165,19 @@ mod tests {
         assert_eq!(step(&failed), Step::Wait(day(1)));
         assert_eq!(step(&Known { now: day(1), ..failed }), Step::Rehearse);
         assert_eq!(step(&Known { now: day(1), rehearse: false, ..failed }), Step::Order);
+    }
+
+    #[test]
+    fn a_pause_that_no_failure_gives_was_written_by_a_wrong_clock() {
+        let nothing = Known { in_use: None, ..known(day(0)) };
+        let longest = Known { not_before: Some(day(0) + PAUSE_MAX), ..nothing };
+        assert_eq!(step(&longest), Step::Wait(day(0) + PAUSE_MAX));
+        for later in [10, 4000] {
+            let wrong = Known { not_before: Some(day(later)), ..nothing };
+            assert_eq!(step(&wrong), Step::Order);
+        }
+        let backoff = Backoff { least: PAUSE_MAX, most: Duration::from_secs(7 * 24 * 3600) };
+        assert!(backoff.after(day(0), 9, Some(Duration::MAX), 1.0) <= day(0) + PAUSE_MAX);
     }
 
     #[test]

@@ -18,15 +18,13 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::certs::acme::plan::Validity;
+use crate::certs::ca;
 use crate::certs::leaf;
 use crate::certs::leaf::Leaf;
 use crate::certs::leaf::Pems;
 
 /// A server's chain has two or three certificates.
 const CHAIN_MAX: usize = 10;
-
-/// How far a certificate may begin in the future: clocks differ.
-const FUTURE_MAX: time::Duration = time::Duration::hours(1);
 
 /// A certificate of an ACME server that can be served.
 #[derive(Clone, Debug)]
@@ -49,7 +47,9 @@ pub enum Unfit {
     Damaged(String),
 }
 
-/// The certificate in `pems`, when it is whole, for a server, covers `names`, and is valid at `now`.
+/// The certificate in `pems`, when it is whole, for a server, covers `names`, and has not ended at
+/// `now`. One from the future fits: then it is our clock that is wrong, and a machine without a battery
+/// must not order anew at each start.
 ///
 /// # Errors
 ///
@@ -73,9 +73,6 @@ pub fn fit(
         let why = format!("the certificate is not for {name}, but for {}", leaf.names.join(" "));
         return Err(Unfit::Useless(why));
     }
-    if leaf.not_before > now + FUTURE_MAX {
-        return Err(Unfit::Useless(format!("the certificate begins later: {}", leaf.not_before)));
-    }
     linked(chain, names, now.max(leaf.not_before), provider).map_err(Unfit::Useless)?;
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &chain[0]);
     let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -90,13 +87,17 @@ impl Issued {
     }
 }
 
-/// True when `root`, in PEM, is who signed the certificate in `pems`, by name.
-pub fn is_from(pems: &Pems, root: &str) -> bool {
+/// True when `root`, in PEM, or a private CA of before signed the certificate in `pems`, by name.
+pub fn is_private(pems: &Pems, root: &str) -> bool {
     let der = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).ok();
-    let (Some(leaf), Some(root)) = (der(&pems.certificate), der(root)) else { return false };
-    let leaf = X509Certificate::from_der(&leaf).map(|(_, leaf)| leaf.issuer().as_raw().to_vec());
-    let root = X509Certificate::from_der(&root).map(|(_, root)| root.subject().as_raw().to_vec());
-    matches!((leaf, root), (Ok(issuer), Ok(subject)) if issuer == subject)
+    let Some(leaf) = der(&pems.certificate) else { return false };
+    let Ok((_, leaf)) = X509Certificate::from_der(&leaf) else { return false };
+    if ca::is_root_name(leaf.issuer()) {
+        return true;
+    }
+    let Some(root) = der(root) else { return false };
+    let root = X509Certificate::from_der(&root);
+    root.is_ok_and(|(_, root)| root.subject().as_raw() == leaf.issuer().as_raw())
 }
 
 /// Asks as a client would that trusts the last certificate: each one signed by the next, and the
@@ -127,7 +128,7 @@ fn linked(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use rcgen::BasicConstraints;
     use rcgen::CertificateParams;
     use rcgen::IsCa;
@@ -141,7 +142,7 @@ mod tests {
     }
 
     /// A chain of a leaf, from `start` on for ten days, and who signed it.
-    fn made(for_names: &[&str], start: OffsetDateTime) -> Pems {
+    pub fn made(for_names: &[&str], start: OffsetDateTime) -> Pems {
         let signer = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -176,11 +177,12 @@ mod tests {
         }
         let day = time::Duration::days(1);
         assert!(judged(&pems, &["a.example"], start + day * 9).is_ok());
+        // A machine without a battery starts in 1970, and has it none the less.
+        assert!(judged(&pems, &["a.example"], OffsetDateTime::UNIX_EPOCH).is_ok());
         for (wanted, now, why) in [
             (&["b.example"][..], start, "not for b.example"),
             (&["a.example", "b.example"], start, "not for b.example"),
             (&["a.example"], start + day * 10, "has ended"),
-            (&["a.example"], start - day, "begins later"),
         ] {
             let Err(Unfit::Useless(refused)) = judged(&pems, wanted, now) else { panic!("{why}") };
             assert!(refused.contains(why), "{refused}");
@@ -190,16 +192,17 @@ mod tests {
     #[test]
     fn who_signed_is_known_by_name() {
         let now = OffsetDateTime::now_utc();
-        let private = crate::certs::ca::new_root(
-            &crate::certs::permitted::Permitted::only(&names(&["a.example"])),
-            now,
-        )
-        .unwrap()
-        .certificate;
+        let private =
+            ca::new_root(&crate::certs::permitted::Permitted::only(&names(&["a.example"])), now)
+                .unwrap()
+                .certificate;
         let pems = made(&["a.example"], now);
-        assert!(is_from(&pems, &pems.certificate[pems.certificate.rfind("-----BEGIN").unwrap()..]));
-        assert!(!is_from(&pems, &private));
-        assert!(!is_from(&pems, ""));
+        assert!(is_private(
+            &pems,
+            &pems.certificate[pems.certificate.rfind("-----BEGIN").unwrap()..]
+        ));
+        assert!(!is_private(&pems, &private));
+        assert!(!is_private(&pems, ""));
     }
 
     #[test]

@@ -79,8 +79,11 @@ impl Volume {
             None => None,
             Some(Ok(issued)) => Some(issued),
             Some(Err(Unfit::Useless(why))) => {
-                log::info!("{}: the certificate on the volume is not used: {why}", self.site);
-                None
+                if known != Some(&Stamp::default()) {
+                    log::info!("{}: the certificate on the volume is not used: {why}", self.site);
+                }
+                // Read again at each look, and so before each order: the clock may be what is wrong.
+                return Ok(Found { stamp: Stamp::default(), state, issued: Some(None) });
             }
             Some(Err(Unfit::Damaged(_))) => self.set_damaged_aside(now)?,
         };
@@ -135,7 +138,7 @@ impl Volume {
             Some(Err(unfit)) => return Ok(Some(Err(Unfit::Damaged(unfit.to_string())))),
         };
         let root = store::read(&self.certs.join("ca/root.crt")).ok().flatten().unwrap_or_default();
-        if chain::is_from(&pems, &root) {
+        if chain::is_private(&pems, &root) {
             return Ok(None);
         }
         let fit = chain::fit(&pems, &self.names, now, &self.provider);
@@ -167,5 +170,63 @@ impl Volume {
     fn rename(&self, word: &str, why: &str) -> io::Result<()> {
         let (chain, key) = (self.files.chain(), self.files.key());
         folder::set_aside(&format!("the certificate of {}", self.site), &chain, &key, word, why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::certs::acme::chain::tests::made;
+    use crate::certs::ca;
+    use crate::certs::ca::Authority;
+    use crate::certs::permitted::Permitted;
+
+    const NAME: &str = "a.example";
+
+    fn volume(certs: &Path) -> Volume {
+        store::folder(&certs.join("ca"), 0o755).unwrap();
+        store::folder(&certs.join("acme/ca.example"), 0o700).unwrap();
+        Volume {
+            certs: certs.to_owned(),
+            folder: certs.join("acme/ca.example"),
+            files: Folder::new(certs.join("sites").join(NAME), None),
+            site: NAME.to_owned(),
+            names: vec![NAME.to_owned()],
+            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        }
+    }
+
+    #[test]
+    fn what_had_ended_by_a_wrong_clock_is_found_once_it_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = volume(folder.path());
+        let start = OffsetDateTime::now_utc();
+        volume.save(&made(&[NAME], start)).unwrap();
+        let wrong = volume.look(None, start + time::Duration::days(4000)).unwrap();
+        assert!(matches!(wrong.issued, Some(None)));
+        let right = volume.look(Some(&wrong.stamp), start).unwrap();
+        assert!(matches!(right.issued, Some(Some(_))));
+        // And is then not read at each look.
+        assert!(volume.look(Some(&right.stamp), start).unwrap().issued.is_none());
+    }
+
+    #[test]
+    fn the_leaf_of_a_private_ca_is_never_the_server_s_even_when_that_ca_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = volume(folder.path());
+        let (now, names) = (OffsetDateTime::now_utc(), [NAME.to_owned()]);
+        let root = || ca::new_root(&Permitted::only(&names), now).unwrap();
+        let (of_before, of_now) = (root(), root());
+        let provider = Arc::clone(&volume.provider);
+        let authority =
+            Authority::open(&of_before.certificate, Some(&of_before.key), provider, now).unwrap();
+        let life = Duration::from_secs(3600);
+        volume.save(&authority.issue(&names, now, life).unwrap().unwrap()).unwrap();
+        for known in [&of_before, &of_now] {
+            fs::write(folder.path().join("ca/root.crt"), &known.certificate).unwrap();
+            assert!(matches!(volume.look(None, now).unwrap().issued, Some(None)));
+        }
     }
 }

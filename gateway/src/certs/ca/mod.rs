@@ -25,6 +25,8 @@ use rustls_pki_types::ServerName;
 use rustls_pki_types::UnixTime;
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
+use x509_parser::x509::AttributeTypeAndValue;
+use x509_parser::x509::X509Name;
 
 use crate::certs::leaf;
 pub use crate::certs::leaf::Leaf;
@@ -37,6 +39,19 @@ use crate::certs::permitted::Permitted;
 /// How long a root is valid.
 const ROOT_LIFE: time::Duration = time::Duration::days(3650);
 
+/// What the names of all roots have, of this installation and of others.
+const ROOT_ORGANIZATION: &str = "Hubbub";
+const ROOT_NAME: &str = "Hubbub private CA";
+
+/// True for the name of a private CA's root, also of one that was replaced.
+pub fn is_root_name(name: &X509Name<'_>) -> bool {
+    let organization = name.iter_organization().any(|part| part.as_str() == Ok(ROOT_ORGANIZATION));
+    let common = |part: &AttributeTypeAndValue<'_>| {
+        part.as_str().is_ok_and(|text| text.starts_with(ROOT_NAME))
+    };
+    organization && name.iter_common_name().any(common)
+}
+
 /// A new root that may sign for what is `permitted`, valid from a day ago: clocks of clients differ.
 ///
 /// # Errors
@@ -48,8 +63,8 @@ pub fn new_root(permitted: &Permitted, now: OffsetDateTime) -> Result<Pems, rcge
     // Told apart from the roots of other installations in a client's list.
     let id = &chassis::random_id()[..8];
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "Hubbub");
-    params.distinguished_name.push(DnType::CommonName, format!("Hubbub private CA {id}"));
+    params.distinguished_name.push(DnType::OrganizationName, ROOT_ORGANIZATION);
+    params.distinguished_name.push(DnType::CommonName, format!("{ROOT_NAME} {id}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.name_constraints = Some(permitted.constraints());

@@ -24,7 +24,7 @@ use crate::certs::root;
 use crate::certs::root::RootFolder;
 use crate::certs::sites::Mode;
 use crate::certs::sites::Site;
-use crate::certs::sites::private_names;
+use crate::certs::sites::names_of;
 use crate::certs::store;
 use crate::config::Config;
 
@@ -70,7 +70,11 @@ pub struct Keeper {
     what: String,
     folder: Folder,
     root: RootFolder,
+    /// Of internal sites: the leaf has to cover them.
     names: Vec<String>,
+    /// Of ACME sites: it covers those that the root may sign for. Nobody has to trust it there, so they
+    /// are no reason for another root.
+    waiting: Vec<String>,
     life: Duration,
 }
 
@@ -78,19 +82,22 @@ impl Keeper {
     /// The keeper of the leaf that `sites` need, in the folders of `config`; `None` when they need
     /// none.
     pub fn new(config: &Config, sites: &[Site], provider: Arc<CryptoProvider>) -> Option<Self> {
-        let names = private_names(sites);
+        let names = names_of(sites, &Mode::Internal);
+        let waiting = names_of(sites, &Mode::Acme);
         let site = sites.iter().find(|site| site.mode == Mode::Internal);
         let path = match site {
             Some(site) => config.certs.join("sites").join(&site.name),
             None => config.certs.join("ca/stand-in"),
         };
         let what = site.map_or("sites that wait for ACME", |site| &site.name).to_owned();
-        (!names.is_empty()).then(|| Self {
+        let any = !(names.is_empty() && waiting.is_empty());
+        any.then(|| Self {
             certs: config.certs.clone(),
             what,
             folder: Folder::new(path, config.certs_group.filter(|_| site.is_some())),
             root: RootFolder::new(&config.certs, config.discard_root_key, provider),
             names,
+            waiting,
             life: Duration::from_secs(config.certificate_life_s),
         })
     }
@@ -161,7 +168,7 @@ impl Keeper {
     ) -> Result<Authority, Fatal> {
         let stored = self.root.stored(now).map_err(|error| self.fatal("cannot be read", &error))?;
         let unfit = match stored {
-            Ok(authority) => match self.names.iter().find(|n| !authority.permitted().allows(n)) {
+            Ok(authority) => match self.refused(&authority, moment) {
                 None => {
                     if moment == Moment::Start && authority.permitted().is_open() {
                         hint(&self.certs);
@@ -201,8 +208,28 @@ impl Keeper {
         }
     }
 
+    /// The first name for which there has to be another root, if there is one. Where no site is
+    /// internal, nobody trusts the root, so at a start it may as well sign for all.
+    fn refused(&self, authority: &Authority, moment: Moment) -> Option<&String> {
+        let refused = |name: &&String| !authority.permitted().allows(name);
+        match self.names.is_empty() {
+            false => self.names.iter().find(refused),
+            true if moment == Moment::Start => self.waiting.iter().find(refused),
+            // Some name it must have.
+            true if self.waiting.iter().all(|name| refused(&name)) => self.waiting.first(),
+            true => None,
+        }
+    }
+
+    /// The names of a leaf that `authority` signs.
+    fn names_from(&self, authority: &Authority) -> Vec<String> {
+        let waiting = self.waiting.iter().filter(|name| authority.permitted().allows(name));
+        self.names.iter().chain(waiting).cloned().collect()
+    }
+
     fn new_root(&self, now: OffsetDateTime) -> Result<Authority, Fatal> {
-        let made = self.root.make(&self.names, now)?;
+        let all = [&self.names[..], &self.waiting].concat();
+        let made = self.root.make(&all, now)?;
         made.map_err(|error| self.fatal("cannot be written", &error))
     }
 
@@ -216,7 +243,11 @@ impl Keeper {
         Ok(match pems {
             None => Err(None),
             Some(pems) => pems
-                .and_then(|pems| authority.fit(&pems, &self.names, now))
+                .and_then(|pems| match authority.can_sign() {
+                    true => authority.fit(&pems, &self.names_from(authority), now),
+                    // No better one can be made, so it may cover more, and not who waits for ACME.
+                    false => authority.cover(&pems, &self.names, now),
+                })
                 .inspect(|_| self.folder.settle())
                 .map_err(Some),
         })
@@ -255,16 +286,17 @@ impl Keeper {
             true => Duration::try_from(authority.not_after() - now).unwrap_or_default() * 2,
             false => self.life,
         };
+        let names = self.names_from(authority);
         let issued = authority
-            .issue(&self.names, now, life)
+            .issue(&names, now, life)
             .map_err(|error| Fatal::new("no certificate can be made", error))?;
         let Some(pems) = issued else {
             return self.without_key(moment, now, writable);
         };
         let leaf = authority
-            .fit(&pems, &self.names, now)
+            .fit(&pems, &names, now)
             .map_err(|unfit| Fatal::new("the new certificate does not fit", unfit))?;
-        let names = self.names.join(" ");
+        let names = names.join(" ");
         log::info!(not_after:% = leaf.not_after; "made a certificate for {names}");
         let unsaved = match writable.and_then(|()| self.folder.write(&pems)) {
             Ok(()) => {

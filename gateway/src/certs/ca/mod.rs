@@ -211,13 +211,26 @@ impl Authority {
     ///
     /// Why it is not to be used.
     pub fn fit(&self, pems: &Pems, names: &[String], now: OffsetDateTime) -> Result<Leaf, Unfit> {
+        let leaf = self.cover(pems, names, now)?;
+        match leaf.names.len() == names.len() {
+            true => Ok(leaf),
+            false => Err(Unfit::Names(leaf.names.join(" "))),
+        }
+    }
+
+    /// The same, when it is for `names` and maybe for others.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not to be used.
+    pub fn cover(&self, pems: &Pems, names: &[String], now: OffsetDateTime) -> Result<Leaf, Unfit> {
         let leaf = Leaf::read(pems, &self.provider, now)?;
         let found = &leaf.names;
         self.verify(&leaf.certified.cert[0], found, now.max(leaf.not_before))?;
-        if !names.iter().all(|name| found.contains(name)) || found.len() != names.len() {
-            return Err(Unfit::Names(found.join(" ")));
+        match names.iter().all(|name| found.contains(name)) {
+            true => Ok(leaf),
+            false => Err(Unfit::Names(found.join(" "))),
         }
-        Ok(leaf)
     }
 
     /// Asks as a client would: signed by the root, for a server, for its name.

@@ -187,3 +187,33 @@ fn a_stand_in_is_not_in_the_folder_of_the_site_it_stands_for() {
     assert!(folder.path().join("ca/stand-in/chain.pem").exists());
     assert!(!folder.path().join("sites/farm.net").exists());
 }
+
+#[test]
+fn a_name_that_waits_for_acme_costs_nobody_the_root_that_clients_trust() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |routes: &str, discard_root_key| {
+        keeper_of(&Config {
+            certs: folder.path().to_owned(),
+            routes: routes.parse().unwrap(),
+            acme_email: "me@farm.net".to_owned(),
+            discard_root_key,
+            ..Config::default()
+        })
+    };
+    let one = "localhost/=http://a:1";
+    let two = "localhost/=http://a:1 farm.net/=http://a:1";
+    let first = with(one, false).open(Moment::Start).unwrap();
+    for moment in [Moment::Running, Moment::Start] {
+        let next = with(two, false).open(moment).unwrap();
+        assert_eq!((&next.root, &next.leaf.names), (&first.root, &first.leaf.names));
+    }
+    // Nor where nothing can be signed any more; there a name that went costs nothing either.
+    let sealed = with("localhost/=http://a:1 a.localhost/=http://a:1", true);
+    let sealed = sealed.open(Moment::Start).unwrap();
+    for routes in [two, one] {
+        for moment in [Moment::Running, Moment::Start] {
+            let next = with(routes, true).open(moment).unwrap();
+            assert_eq!((der(&next), &next.root), (der(&sealed), &first.root), "{routes}");
+        }
+    }
+}

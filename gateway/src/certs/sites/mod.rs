@@ -111,11 +111,10 @@ pub fn plan<'a>(
     Ok(sites)
 }
 
-/// The names that the certificate of the private CA is for: those of the internal site, and those
-/// of ACME sites, which it serves until theirs is there.
-pub fn private_names(sites: &[Site]) -> Vec<String> {
-    let of = |mode: Mode| sites.iter().filter(move |site| site.mode == mode);
-    of(Mode::Internal).chain(of(Mode::Acme)).flat_map(|site| site.names.clone()).collect()
+/// All names of the sites of that `mode`.
+pub fn names_of(sites: &[Site], mode: &Mode) -> Vec<String> {
+    let sites = sites.iter().filter(|site| site.mode == *mode);
+    sites.flat_map(|site| site.names.clone()).collect()
 }
 
 /// The one site of all names that have no other: with everything one level below a domain of two

@@ -133,6 +133,12 @@ impl Out {
             } else {
                 self.data.advance(from_data);
             }
+            if self.data.is_empty() && self.at.0 == self.head.len() && !self.tail.is_empty() {
+                // What is added next goes behind what is left of the tail.
+                std::mem::swap(&mut self.head, &mut self.tail);
+                self.tail.clear();
+                self.at = (self.at.1, 0);
+            }
         }
     }
 
@@ -156,6 +162,100 @@ impl Drop for Out {
                     spare.push(buffer);
                 }
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+    use std::task::Waker;
+
+    use tokio::io::AsyncRead;
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::wire::fields;
+
+    /// A client that takes at most so many bytes before it has to be asked once more.
+    struct Narrow {
+        most: usize,
+        full: bool,
+        taken: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl AsyncRead for Narrow {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.full = !self.full;
+            if !self.full {
+                return Poll::Pending;
+            }
+            let length = bytes.len().min(self.most);
+            self.taken.lock().unwrap().extend_from_slice(&bytes[..length]);
+            Poll::Ready(Ok(length))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.poll_write(context, &all)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn wherever_the_client_stops_taking_the_order_stays() {
+        let context = &mut Context::from_waker(Waker::noop());
+        let pieces = [5000, 3, 4500, 6000, 1].map(|length| Bytes::from(vec![b'x'; length]));
+        let mut expected = b"head".to_vec();
+        for piece in &pieces {
+            fields::put_chunk_head(&mut expected, piece.len());
+            expected.extend_from_slice(piece);
+            expected.extend_from_slice(b"\r\n");
+        }
+        // The first large piece ends at 4 + 6 + 5000, its line end two bytes later.
+        for most in [500, 5009, 5010, 5011, 5012, 5013, 5018, 100_000] {
+            let taken = Arc::<Mutex<Vec<u8>>>::default();
+            let client = Narrow { most, full: false, taken: Arc::clone(&taken) };
+            let mut out = Out::new(Shared::new(client), Duration::from_secs(60));
+            out.small().extend_from_slice(b"head");
+            for piece in &pieces {
+                while out.poll_room(context).is_pending() {}
+                fields::put_chunk_head(out.small(), piece.len());
+                out.data(piece.clone());
+                out.small().extend_from_slice(b"\r\n");
+            }
+            while out.poll_flush(context).is_pending() {}
+            assert!(*taken.lock().unwrap() == expected, "at most {most}");
         }
     }
 }

@@ -86,8 +86,13 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
     let request_id = account.request_id.clone();
     let mut response = match served {
         Served::Own(response) => {
-            let (head, text) = response.into_parts();
+            let (mut head, mut text) = response.into_parts();
             account.answered(head.status);
+            if account.method == Method::HEAD {
+                // hyper would send the body of an answer to a HEAD over HTTP/2.
+                head.headers.insert(header::CONTENT_LENGTH, text.len().into());
+                text.clear();
+            }
             Response::from_parts(head, Download::own(text, Some(account)))
         }
         Served::Relayed(response) => {

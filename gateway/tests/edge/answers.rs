@@ -327,3 +327,14 @@ fn claims_in_trailers_are_dropped_too() {
     assert_eq!(answer.status, 200);
     assert_eq!(receive.recv().unwrap().join("\n").to_ascii_lowercase(), "x-kept: 1");
 }
+
+#[test]
+fn the_gateways_own_answer_to_a_head_has_no_body_over_http2() {
+    let gateway = Gateway::start("localhost/x=http://127.0.0.1:1", &[]);
+    let request = http::Request::head("https://localhost/y").body(Full::default()).unwrap();
+    let answer = h2(&gateway, vec![request]).remove(0);
+    assert_eq!(answer.status(), 404);
+    assert!(answer.body().is_empty(), "{:?}", answer.body());
+    let length: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+    assert!(length > 0);
+}

@@ -212,7 +212,7 @@ impl Body for Upload {
                 source.patience.renew(frame.data_ref().map_or(0, Bytes::len));
                 if let Some(trailers) = frame.trailers_mut() {
                     // Some services take them for fields of the head.
-                    hop::remove(trailers);
+                    hop::trailers(trailers);
                     forwarded::drop_claims(trailers);
                 }
                 source.progress.waiting = false;

@@ -13,6 +13,7 @@ mod framing;
 mod http3;
 mod misbehaving;
 mod reload;
+mod replaced;
 mod replicas;
 mod resumption;
 mod scrape;

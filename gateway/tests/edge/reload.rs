@@ -7,14 +7,12 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http_body_util::Full;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
@@ -22,12 +20,14 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tungstenite::Message;
 
+use crate::support::Ask;
+use crate::support::Clients;
 use crate::support::Gateway;
 use crate::support::Upstream;
 use crate::support::exchange;
-use crate::support::h2_client;
 use crate::support::read_answer;
 use crate::support::tls;
+use crate::support::under_load;
 use crate::support::until;
 use crate::tunnels;
 
@@ -231,70 +231,50 @@ fn a_body_has_the_limit_of_its_route() {
     assert_eq!(upstream.seen().len(), seen);
 }
 
-/// A load on HTTP/1.1 and HTTP/2, and open tunnels, while the table changes again and again.
+/// A load on every version of HTTP, and open tunnels, while the table changes again and again.
 fn loses_nothing(time: Duration, sockets: usize) {
     let (one, two) = (tunnels::echo(), tunnels::echo());
     // The route in use goes to another upstream each time, and one beside it comes and goes.
     let tables = [route("/", &one), route("/", &two) + &route("/beside", &one)];
     let file = RoutesFile::new(&tables[0]);
     let gateway = file.gateway("unused.example/=http://127.0.0.1:1");
-    let (requests, echoes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let stop = AtomicBool::new(false);
-    let running = || !stop.load(Ordering::Relaxed);
+    let echoes = AtomicU64::new(0);
     let mut open: Vec<_> = (0..sockets).map(|_| tunnels::open(&gateway)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
+    let clients = Clients { h1: 3, h2: 1, h3: 1 };
+    let ask = Ask { method: "GET", path: "/x", status: 200 };
+    let load = under_load(&gateway, clients, ask, |load| {
+        std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
-                while running() {
-                    let get = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
-                    client.get_mut().write_all(get.as_bytes()).unwrap();
-                    let answer = read_answer(&mut client, false).unwrap();
-                    assert_eq!((answer.status, answer.text()), (200, "plain"));
-                    requests.fetch_add(1, Ordering::Relaxed);
+                while load.goes_on() {
+                    for socket in &mut open {
+                        socket.send(Message::text("ping")).unwrap();
+                        assert_eq!(socket.read().unwrap(), Message::text("ping"));
+                        echoes.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             });
-        }
-        scope.spawn(|| {
-            let mut ask = h2_client(&gateway);
-            while running() {
-                let get = |_| {
-                    let get = http::Request::get("https://localhost/x");
-                    get.body(Full::<Bytes>::default()).unwrap()
-                };
-                for answer in ask((0..10).map(get).collect()) {
-                    assert_eq!(answer.status(), 200);
-                    requests.fetch_add(1, Ordering::Relaxed);
-                }
+            let (_never, pause) = mpsc::channel::<()>();
+            let start = Instant::now();
+            let mut swaps = 0;
+            while start.elapsed() < time {
+                swaps += 1;
+                file.replace(&tables[swaps % 2]);
+                hang_up(&gateway);
+                let _: Result<(), mpsc::RecvTimeoutError> =
+                    pause.recv_timeout(Duration::from_millis(200));
             }
+            load.stop();
+            let accepted = reloads(&gateway, "accepted");
+            eprintln!("{accepted} of {swaps} reloads");
+            // A look that came late may have seen two changes as one.
+            assert!(accepted >= 0.7 * swaps as f64, "{accepted} of {swaps}");
         });
-        scope.spawn(|| {
-            while running() {
-                for socket in &mut open {
-                    socket.send(Message::text("ping")).unwrap();
-                    assert_eq!(socket.read().unwrap(), Message::text("ping"));
-                    echoes.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        let (_never, pause) = mpsc::channel::<()>();
-        let start = Instant::now();
-        let mut swaps = 0;
-        while start.elapsed() < time {
-            swaps += 1;
-            file.replace(&tables[swaps % 2]);
-            hang_up(&gateway);
-            let _: Result<(), mpsc::RecvTimeoutError> =
-                pause.recv_timeout(Duration::from_millis(200));
-        }
-        stop.store(true, Ordering::Relaxed);
-        let accepted = reloads(&gateway, "accepted");
-        let (requests, echoes) = (requests.load(Ordering::Relaxed), echoes.load(Ordering::Relaxed));
-        eprintln!("{requests} requests, {echoes} echoes, {accepted} of {swaps} reloads");
-        // A look that came late may have seen two changes as one.
-        assert!(accepted >= 0.7 * swaps as f64, "{accepted} of {swaps}");
     });
-    assert!(requests.into_inner() > 100 && echoes.into_inner() >= sockets as u64);
+    assert_eq!(load.bad(), [""; 0]);
+    let answers = [load.h1, load.h2, load.h3].map(AtomicU64::into_inner);
+    eprintln!("{answers:?} answers over h1, h2, h3, and {} echoes", echoes.load(Ordering::Relaxed));
+    assert!(answers.iter().all(|count| *count > 100), "{answers:?}");
+    assert!(echoes.into_inner() >= sockets as u64);
     let statuses: BTreeMap<&str, Option<f64>> = ["4xx", "5xx"]
         .map(|class| {
             let name = format!("gateway_requests_total{{route=\"/\",status=\"{class}\"}}");

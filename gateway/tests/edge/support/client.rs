@@ -195,14 +195,20 @@ pub fn on_h2<Work: Future<Output = ()>>(gateway: &Gateway, work: impl FnOnce(H2)
     runtime.block_on(async { tokio::time::timeout(LONG, all).await.unwrap() });
 }
 
-async fn rustls_stream(
-    gateway: &Gateway,
-) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+/// What rustls needs to speak `protocol` with `gateway`.
+pub(super) fn rustls_config(gateway: &Gateway, protocol: &[u8]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(gateway.root()).unwrap()).unwrap();
     let mut config =
         rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config
+}
+
+async fn rustls_stream(
+    gateway: &Gateway,
+) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let config = rustls_config(gateway, b"h2");
     let stream = tokio::net::TcpStream::connect(gateway.https).await.unwrap();
     let name = "localhost".try_into().unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

@@ -3,6 +3,8 @@
 mod authority;
 mod client;
 mod gateway;
+mod h3;
+mod load;
 mod upstream;
 
 use std::sync::mpsc;
@@ -15,11 +17,14 @@ pub use client::Client;
 pub use client::H2;
 pub use client::exchange;
 pub use client::h2;
-pub use client::h2_client;
 pub use client::on_h2;
 pub use client::read_answer;
 pub use client::tls;
 pub use gateway::Gateway;
+pub use load::Ask;
+pub use load::Clients;
+pub use load::Load;
+pub use load::under_load;
 pub use upstream::Call;
 pub use upstream::Upstream;
 

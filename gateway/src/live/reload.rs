@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chassis::About;
 use tokio::signal::unix::Signal;
+use tokio::time::Instant;
 
 use crate::certs::keeper::Moment;
 use crate::certs::sites;
@@ -28,6 +29,10 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// A file that went away may be about to come back: some editors delete before they write.
 const GONE: Duration = Duration::from_secs(2);
 
+/// What was refused is judged again after this: a certificate's file or the volume may have been in
+/// the way.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// What was seen at one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -44,8 +49,12 @@ pub struct Watcher {
     /// As the process started with them, or as they were reloaded since; without the routes file.
     settings: Config,
     settings_file: PathBuf,
+    /// The text of the settings file that they came from.
+    taken: Result<Option<String>, String>,
     /// What was judged last.
     judged: Seen,
+    /// Why that is not used, if it is not, and when that was found.
+    refusal: Option<(String, Instant)>,
 }
 
 impl Watcher {
@@ -53,7 +62,8 @@ impl Watcher {
     /// read.
     pub fn new(about: About, shared: Arc<Shared>, settings: Config, seen: Seen) -> Self {
         let settings_file = chassis::settings_file(about);
-        Self { about, shared, settings, settings_file, judged: seen }
+        let taken = seen.settings.clone();
+        Self { about, shared, settings, settings_file, taken, judged: seen, refusal: None }
     }
 
     /// Looks each second, and when `asked` (by SIGHUP).
@@ -65,23 +75,29 @@ impl Watcher {
             };
             // Who asks has finished writing.
             let seen = if forced { self.look().await } else { self.settled().await };
-            if seen == self.judged {
+            let changed = seen != self.judged;
+            let over = |(_, at): &(_, Instant)| forced || at.elapsed() >= RETRY;
+            if !changed && !self.refusal.as_ref().is_some_and(over) {
                 if forced {
                     log::info!("SIGHUP: nothing has changed in the routes");
                 }
                 continue;
             }
-            let again = seen.settings != self.judged.settings;
             self.judged = seen;
-            let accepted = match self.judge(again) {
-                Ok((config, settings)) => self.accept(config).await.map(|()| settings),
-                Err(why) => Err(why),
-            };
-            match accepted {
-                Ok(settings) => self.settings = settings,
-                Err(why) => self.refuse(why),
+            match self.take().await {
+                Ok(()) => self.refusal = None,
+                Err(why) => self.refuse(why, changed, forced),
             }
         }
+    }
+
+    /// Uses what was seen last.
+    async fn take(&mut self) -> Result<(), String> {
+        let (config, settings) = self.judge()?;
+        self.accept(config).await?;
+        self.settings = settings;
+        self.taken = self.judged.settings.clone();
+        Ok(())
     }
 
     /// What is there, once it does not change from one look to the next.
@@ -114,9 +130,9 @@ impl Watcher {
     }
 
     /// The settings that shall hold now, with the routes file's part and without it.
-    fn judge(&self, again: bool) -> Result<(Config, Config), String> {
+    fn judge(&self) -> Result<(Config, Config), String> {
         let mut settings = self.settings.clone();
-        if again {
+        if self.judged.settings != self.taken {
             let fresh: Config =
                 chassis::settings_again(self.about).map_err(|error| error.to_string())?;
             settings.routes = fresh.routes.clone();
@@ -161,9 +177,16 @@ impl Watcher {
         Ok(())
     }
 
-    fn refuse(&self, why: String) {
-        log::error!("not reloaded, what was good goes on: {why}");
-        self.shared.reloads.refused(why);
+    /// Tells why, once for each content and reason, and to who asks.
+    fn refuse(&mut self, why: String, changed: bool, forced: bool) {
+        let told = !changed && self.refusal.as_ref().is_some_and(|(known, _)| *known == why);
+        if !told || forced {
+            log::error!("not reloaded, what was good goes on: {why}");
+        }
+        if !told {
+            self.shared.reloads.refused(why.clone());
+        }
+        self.refusal = Some((why, Instant::now()));
     }
 }
 

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tungstenite::Message;
 
 use crate::support::Ask;
+use crate::support::Authority;
 use crate::support::Clients;
 use crate::support::Gateway;
 use crate::support::Upstream;
@@ -139,6 +140,52 @@ fn a_bad_file_is_refused_once_and_the_old_routes_stay() {
     until("the good file", || {
         (gateway.metric("gateway_reload_refused") == Some(0.0)).then_some(())
     });
+}
+
+#[test]
+fn what_came_in_the_way_of_a_good_file_is_tried_again() {
+    let (hub, coin) = (named("hub"), named("coin"));
+    let certificates = tempfile::tempdir().unwrap();
+    let (chain, key) = (certificates.path().join("chain"), certificates.path().join("key"));
+    let site = format!(
+        "[[site]]\nnames = [\"coin.lan\"]\nchain = \"{}\"\nkey = \"{}\"\n",
+        chain.display(),
+        key.display()
+    );
+    let file = RoutesFile::new("");
+    let gateway = file.gateway(&hub.route());
+    file.write(&(route("/coin", &coin) + &site));
+    until("the refusal", || (reloads(&gateway, "refused") == 1.0).then_some(()));
+    let (pem, secret) = Authority::new().issue(&["coin.lan"], 20);
+    fs::write(&chain, pem).unwrap();
+    fs::write(&key, secret).unwrap();
+    until("the reload", || (reloads(&gateway, "accepted") == 1.0).then_some(()));
+    assert_eq!(get(&gateway, "/coin").1, "coin");
+    // The same reason is told once, however often it was met.
+    assert_eq!(reloads(&gateway, "refused"), 1.0);
+}
+
+#[test]
+fn settings_that_came_with_a_bad_file_are_taken_with_the_next_good_one() {
+    let (hub, coin) = (named("hub"), named("coin"));
+    let file = RoutesFile::new("");
+    let settings = file.path.with_file_name("gateway.toml");
+    let set = |routes: &str| fs::write(&settings, format!("routes = \"{routes}\"\n")).unwrap();
+    set(&hub.route());
+    let gateway = Gateway::start(
+        "",
+        &[
+            ("GATEWAY_CONFIG", settings.to_str().unwrap()),
+            ("GATEWAY__ROUTES_FILE", file.path.to_str().unwrap()),
+        ],
+    );
+    file.write("x");
+    until("the first refusal", || (reloads(&gateway, "refused") == 1.0).then_some(()));
+    set(&format!("{} /coin=http://{}", hub.route(), coin.address));
+    until("the second refusal", || (reloads(&gateway, "refused") == 2.0).then_some(()));
+    file.write("");
+    until("the reload", || (reloads(&gateway, "accepted") == 1.0).then_some(()));
+    assert_eq!(get(&gateway, "/coin").1, "coin");
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod metrics;
 pub mod negotiated;
 pub mod scrape;
+pub mod seldom;
 pub mod series;
 pub mod status;
 pub mod trip;

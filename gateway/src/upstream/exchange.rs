@@ -100,7 +100,10 @@ pub async fn exchange(
             Err(broken) => broken,
         };
         note(upstream, trip, &broken, reused);
-        thread.pool.forget(&address);
+        // What a client does wrong says nothing about the others' connections.
+        if !matches!(broken, Broken::Client(_)) {
+            thread.pool.forget(&address);
+        }
         let again = tries < TRIES_MAX
             && match &broken {
                 Broken::Unsent(_) => true,
@@ -165,7 +168,9 @@ async fn exchange_h2(
             Err(broken) => broken,
         };
         note(upstream, trip, &broken, reused);
-        senders.forget(&address);
+        if !matches!(broken, Broken::Client(_)) {
+            senders.forget(&address);
+        }
         let again = match &broken {
             Broken::Unsent(_) => true,
             Broken::Lost(_) => reused && idempotent,
@@ -211,13 +216,13 @@ fn failure(upstream: &Upstream, address: &Endpoint, broken: &Broken, limits: Lim
             return Failure::new(StatusCode::GATEWAY_TIMEOUT, detail);
         }
         Broken::Garbled(why) => {
-            log::warn!("{} at {address}: {why}", upstream.name);
+            upstream.complain(log::Level::Warn, format_args!("at {address}: {why}"));
             let detail = format!("{service} gave no answer that can be passed on: {why}");
             return Failure::new(StatusCode::BAD_GATEWAY, detail);
         }
         Broken::Unsent(error) | Broken::Lost(error) => error,
     };
-    log::warn!("{} at {address}: {why}", upstream.name);
+    upstream.complain(log::Level::Warn, format_args!("at {address}: {why}"));
     let detail = format!("{service} broke off without a whole answer; try again");
     Failure::new(StatusCode::BAD_GATEWAY, detail)
 }
@@ -227,7 +232,8 @@ fn no_lease(upstream: &Upstream, missed: &Missed) -> Failure {
     match missed {
         Missed::NoneLive => none_live(service),
         Missed::Distrusted(error) => {
-            log::error!("{}: {error}; `upstream_root` names roots to trust", upstream.name);
+            let what = format_args!("{error}; `upstream_root` names roots to trust");
+            upstream.complain(log::Level::Error, what);
             let detail = format!("{service} has a certificate that the gateway does not trust");
             Failure::new(StatusCode::BAD_GATEWAY, detail)
         }

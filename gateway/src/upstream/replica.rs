@@ -2,6 +2,7 @@
 
 mod choice;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use crate::observe::counts::UpstreamMetrics;
+use crate::observe::seldom::Seldom;
 use crate::observe::series::Series;
 use crate::rules::route::Place;
 use crate::rules::route::Scheme;
@@ -177,6 +179,7 @@ pub struct Upstream {
     check: ArcSwapOption<String>,
     /// Asks for the addresses before their time.
     pub ask: Arc<Notify>,
+    complaints: Seldom,
 }
 
 impl Upstream {
@@ -188,8 +191,8 @@ impl Upstream {
         let name = places.iter().map(Place::to_string).collect::<Vec<_>>().join(",");
         let metrics = metrics(&name);
         let (replicas, _) = watch::channel(Arc::from([]));
-        let (check, ask) = (ArcSwapOption::empty(), Arc::default());
-        Self { name, places: places.to_vec(), metrics, replicas, check, ask }
+        let (check, ask, complaints) = (ArcSwapOption::empty(), Arc::default(), Seldom::default());
+        Self { name, places: places.to_vec(), metrics, replicas, check, ask, complaints }
     }
 
     /// The path by which replicas are asked whether they are well.
@@ -213,6 +216,15 @@ impl Upstream {
         if replica.failed(now_ms()) {
             self.metrics.ejections.inc();
             log::warn!("{}: {} is put out after errors", self.name, replica.address);
+        }
+    }
+
+    /// Tells the log what a request met with; once in a while, however many do.
+    pub fn complain(&self, level: log::Level, what: fmt::Arguments<'_>) {
+        match self.complaints.due(now_ms()) {
+            None => {}
+            Some(0) => log::log!(level, "{}: {what}", self.name),
+            Some(more) => log::log!(level, "{}: {what} ({more} such lines left out)", self.name),
         }
     }
 

@@ -346,3 +346,52 @@ fn http2_gets_large_answers_whole_however_they_are_framed() {
     let answers = h2(&gateway, vec![ask("/length"), ask("/chunked"), ask("/length")]);
     assert!(answers.iter().all(|answer| answer.body() == &whole));
 }
+
+#[test]
+fn a_service_that_breaks_again_and_again_does_not_fill_the_log() {
+    let upstream = Upstream::start(|call| {
+        call.write("nonsense\r\n\r\n")?;
+        Err(closed())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let gateway = Gateway::start_logged(&upstream.route(), &[], &log);
+    let begun = std::time::Instant::now();
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    for _ in 0..50 {
+        client.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut client, false).unwrap().status, 502);
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    let log = std::fs::read_to_string(&log).unwrap();
+    let lines = log.lines().filter(|line| line.contains("is not HTTP/1.1")).count();
+    assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s: {log}");
+}
+
+#[test]
+fn a_client_that_breaks_off_costs_others_no_connection() {
+    let upstream = Upstream::start(|call| {
+        let nth = call.nth;
+        if path(call) == "/" {
+            return call.ok(&nth.to_string());
+        }
+        call.body().map(drop)
+    });
+    let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__THREADS", "1")]);
+    let mut other = tls(&gateway, "localhost", |_| {}).unwrap();
+    let mut nth = || {
+        other.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        read_answer(&mut other, false).unwrap().text().to_owned()
+    };
+    assert_eq!(nth(), "0");
+    let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
+    // Its own request takes the unused connection, so that there is another one.
+    let wrong =
+        "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+    client.get_mut().write_all(wrong.as_bytes()).unwrap();
+    until("the upload", || upstream.seen().iter().find(|r| r.line.contains("/x")).map(drop));
+    assert_eq!(nth(), "0");
+    client.get_mut().write_all(b"x\r\n").unwrap();
+    assert_eq!(read_answer(&mut client, false).unwrap().status, 400);
+    assert_eq!(nth(), "1");
+}

@@ -21,6 +21,7 @@ use crate::rules::forwarded::Trusted;
 use crate::rules::rate::Least;
 use crate::rules::routes_file;
 use crate::rules::table::Routes;
+use crate::upstream::stream::Connector;
 
 /// Settings; times are whole seconds.
 #[derive(Clone, Debug, Deserialize)]
@@ -227,6 +228,7 @@ impl chassis::Settings for Config {
         let whole = sources::whole(self.clone()).map_err(Fatal::settings)?;
         let sites = sites::configured(&whole).map_err(Fatal::settings)?;
         files::check(&sites)?;
+        Connector::of(self)?;
         Ok(sites.iter().map(|site| format!("{site}\n")).collect())
     }
 }

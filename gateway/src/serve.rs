@@ -13,9 +13,6 @@ use chassis::About;
 use chassis::Fatal;
 use chassis::Stopping;
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem;
-use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 use tokio::signal;
 use tokio::signal::unix::SignalKind;
@@ -92,7 +89,7 @@ pub fn serve(about: &About, config: Config) -> Result<(), Fatal> {
     let (stop, stopping) = Stopping::channel();
     let (end, ending) = Stopping::channel();
     let drain = config.drain();
-    let connector = connector(&config)?;
+    let connector = Arc::new(Connector::of(&config)?);
     let places = Arc::new(Semaphore::new(config.connections_max));
     let shared = Shared::new(config, registry, metrics, office, connector, stopping, ending);
     let shared = Arc::new(shared);
@@ -189,22 +186,6 @@ fn new_runtime() -> Result<Runtime, Fatal> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build();
     runtime.map_err(|error| Fatal::new("no runtime", error))
-}
-
-/// Connections to replicas, as the settings want them.
-fn connector(config: &Config) -> Result<Arc<Connector>, Fatal> {
-    let unread = Duration::from_secs(config.idle_s);
-    let roots = config.upstream_root.as_ref().map_or_else(
-        || Ok(Vec::new()),
-        |path| {
-            let certificates = CertificateDer::pem_file_iter(path)?;
-            certificates.collect::<Result<Vec<_>, _>>()
-        },
-    );
-    let roots: Vec<CertificateDer<'static>> = roots.map_err(|error: pem::Error| {
-        Fatal::new("upstream_root: no certificates in PEM can be read there", error)
-    })?;
-    Ok(Arc::new(Connector::new(unread, roots)))
 }
 
 fn acceptor(provider: Arc<CryptoProvider>, outlet: &Outlet) -> Result<TlsAcceptor, Fatal> {

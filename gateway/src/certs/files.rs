@@ -101,7 +101,7 @@ pub fn load(
     provider: &CryptoProvider,
 ) -> Result<(Seen, Leaf), Fatal> {
     let (seen, leaf) = read(site, chain, key, provider);
-    let leaf = leaf.map_err(|why| Fatal::new("certs", told(site, chain, &why)))?;
+    let leaf = leaf.map_err(|why| Fatal::new("sites", told(site, chain, &why)))?;
     Ok((seen, leaf))
 }
 

@@ -8,10 +8,12 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
+use chassis::Fatal;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::ServerName;
+use rustls_pki_types::pem::PemObject;
 use socket2::SockRef;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -21,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::config::Config;
 use crate::edge::listen;
 use crate::upstream::endpoint::Endpoint;
 
@@ -55,6 +58,23 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// As the settings want it.
+    ///
+    /// # Errors
+    ///
+    /// Why the roots that they name cannot be read.
+    pub fn of(config: &Config) -> Result<Self, Fatal> {
+        let unread = Duration::from_secs(config.idle_s);
+        let Some(path) = &config.upstream_root else { return Ok(Self::new(unread, Vec::new())) };
+        let refuse = |why: String| Fatal::new(format!("upstream_root: {}", path.display()), why);
+        let roots = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+        let roots: Vec<_> = roots.map_err(|error| refuse(error.to_string()))?;
+        match roots.is_empty() {
+            true => Err(refuse("there is no certificate in it; it has to be PEM".to_owned())),
+            false => Ok(Self::new(unread, roots)),
+        }
+    }
+
     /// Connections whose replica reads nothing for `unread` are given up; `roots` are trusted
     /// beside the public ones.
     pub fn new(unread: Duration, roots: Vec<CertificateDer<'static>>) -> Self {

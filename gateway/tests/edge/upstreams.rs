@@ -1,11 +1,13 @@
 //! Upstreams that are no plain TCP port: sockets in the file system, and HTTPS.
 
+use std::fs;
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use openssl::asn1::Asn1Time;
@@ -80,7 +82,7 @@ fn certificate(folder: &Path, name: &str) -> (X509, PKey<Private>, std::path::Pa
     builder.sign(&key, MessageDigest::sha256()).unwrap();
     let certificate = builder.build();
     let path = folder.join("upstream.crt");
-    std::fs::write(&path, certificate.to_pem().unwrap()).unwrap();
+    fs::write(&path, certificate.to_pem().unwrap()).unwrap();
     (certificate, key, path)
 }
 
@@ -123,5 +125,27 @@ fn an_https_upstream_is_believed_only_with_a_root_that_is_trusted() {
         let answer = exchange(&gateway, GET);
         assert_eq!(answer.status, 502);
         assert!(answer.text().contains("certificate"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn roots_that_cannot_be_read_are_told_at_the_start_and_by_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let (empty, missing) = (folder.path().join("empty.pem"), folder.path().join("missing.pem"));
+    fs::write(&empty, "").unwrap();
+    for path in [&empty, &missing] {
+        for arguments in [&["check"][..], &[]] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+            command.args(arguments).env_clear().env("GATEWAY__UPSTREAM_ROOT", path);
+            command.env("GATEWAY__CERTS", folder.path().join("certs"));
+            for address in ["HTTPS", "HTTP", "ADMIN"] {
+                command.env(format!("GATEWAY__{address}"), "127.0.0.1:0");
+            }
+            let output = command.env("GATEWAY__ROUTES", "/=https://hub:8443").output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success(), "{text}");
+            let named = text.contains("upstream_root: ") && text.contains(path.to_str().unwrap());
+            assert!(named, "{text}");
+        }
     }
 }

@@ -64,13 +64,11 @@ impl TryFrom<String> for Directory {
 }
 
 /// How the server finds out that a name is ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Over plain HTTP (RFC 8555 §8.3).
-    #[serde(rename = "http-01")]
     Http01,
     /// In a TLS handshake (RFC 8737).
-    #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
 }
 
@@ -85,15 +83,26 @@ impl fmt::Display for Kind {
 
 /// Which kind is used first; after a failure it is the other's turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum First {
     /// HTTP-01 when our own check has seen port 80 work, else TLS-ALPN-01.
     #[default]
-    #[serde(rename = "auto", alias = "")]
     Auto,
-    #[serde(rename = "http-01")]
     Http01,
-    #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
+}
+
+impl TryFrom<String> for First {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Ok(match text.trim() {
+            "" | "auto" => Self::Auto,
+            "http-01" => Self::Http01,
+            "tls-alpn-01" => Self::TlsAlpn01,
+            other => return Err(format!("`{other}` is not auto, http-01 or tls-alpn-01")),
+        })
+    }
 }
 
 impl First {
@@ -261,6 +270,20 @@ mod tests {
         ] {
             assert_eq!(first.kind(preflight, failures), expected, "{first:?} {failures}");
         }
+    }
+
+    #[test]
+    fn a_kind_that_is_not_there_is_told_with_those_that_are() {
+        for (text, expected) in [
+            ("", First::Auto),
+            ("auto", First::Auto),
+            ("http-01", First::Http01),
+            ("tls-alpn-01", First::TlsAlpn01),
+        ] {
+            assert_eq!(First::try_from(text.to_owned()), Ok(expected));
+        }
+        let why = First::try_from("dns-01".to_owned()).unwrap_err();
+        assert!(why.contains("auto, http-01 or tls-alpn-01"), "{why}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::support::Authority;
 use crate::support::Client;
 use crate::support::Gateway;
 use crate::support::Upstream;
+use crate::support::h2_client;
 use crate::support::read_answer;
 use crate::support::tls;
 use crate::support::until;
@@ -119,13 +120,27 @@ fn a_connection_is_good_for_what_its_certificate_covers() {
     let site = files.site("farm.example,b.example");
     let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__SITES", &site)]);
     let mut client = tls(&gateway, "farm.example", files.trust()).unwrap();
-    // A host that it is not for ends it.
     for (host, expected) in [("b.example", 200), ("farm.example", 200), ("localhost", 421)] {
         assert_eq!(status(&mut client, host), expected, "{host}");
     }
+    // As after every refusal over HTTP/1.
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
     let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
     for (host, expected) in [("127.0.0.1", 200), ("localhost", 200), ("farm.example", 421)] {
         assert_eq!(status(&mut client, host), expected, "{host}");
+    }
+}
+
+#[test]
+fn a_misdirected_request_over_http2_costs_only_itself() {
+    let upstream = Upstream::echo();
+    let files = Files::new(&["farm.example"]);
+    let site = files.site("farm.example");
+    let gateway = Gateway::start(&upstream.route(), &[("GATEWAY__SITES", &site)]);
+    let mut ask = h2_client(&gateway);
+    for (host, expected) in [("localhost", 200), ("farm.example", 421), ("localhost", 200)] {
+        let request = http::Request::get(format!("https://{host}/")).body(Default::default());
+        assert_eq!(ask(vec![request.unwrap()])[0].status(), expected, "{host}");
     }
 }
 

@@ -17,6 +17,7 @@ pub use client::Client;
 pub use client::H2;
 pub use client::exchange;
 pub use client::h2;
+pub use client::h2_client;
 pub use client::on_h2;
 pub use client::read_answer;
 pub use client::tls;

@@ -205,9 +205,7 @@ fn office(
     let acme = acme::start(config, &provider, &outlet).map_err(Fatal::settings)?;
     let office = Office::new(config.clone(), provider, outlet, runtime.handle().clone());
     office.adopt(office.prepare(sites, Moment::Start)?);
-    if let Some(start) = acme {
-        office.look_after_acme(start);
-    }
+    office.look_after_acme(acme);
     if let Some(root) = office.root() {
         let path = root::certificate_path(&config.certs);
         let fingerprint = root.fingerprint();

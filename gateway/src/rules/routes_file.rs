@@ -9,7 +9,8 @@
 //! answer_s = 60
 //! idle_s = 120
 //!
-//! [[site]]                   # a certificate of your own, as in the setting `sites`
+//! [[site]]                   # a certificate of your own, as in the setting `sites`; or, instead of
+//!                            # the files, `mode = "acme"` or `mode = "internal"`
 //! names = ["coin.example"]
 //! chain = "/etc/hubbub/coin.pem"
 //! key = "/etc/hubbub/coin.key"
@@ -47,7 +48,7 @@ const WHY_CHARACTERS_MAX: usize = 300;
 pub struct RoutesFile {
     /// In the order of the file.
     pub routes: Vec<Route>,
-    /// Certificates that others keep.
+    /// Which names share a certificate, and where that comes from.
     pub sites: Vec<GivenSite>,
     /// The line on which each route begins.
     lines: Vec<usize>,

@@ -12,6 +12,7 @@ mod renewal;
 mod revocation;
 mod settings;
 mod sharing;
+mod sites;
 mod staging;
 mod support;
 mod windows;

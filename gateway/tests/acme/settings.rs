@@ -25,6 +25,8 @@ fn what_is_wrong_is_named_before_anything_is_asked() {
         ("ACME_CHALLENGE", "dns-01"),
         ("ACME_BACKOFF_S", "0"),
         ("ACME_STAGING_DIRECTORY", "staging"),
+        ("SITES", "farm.net,*.farm.net=acme"),
+        ("SITES", "farm.net,farm.lan=acme"),
     ] {
         let plan = plan.clone().set(key, value);
         for arguments in [&["check"][..], &[]] {

@@ -29,7 +29,8 @@ use crate::certs::office::AcmeStart;
 use crate::certs::source::Outlet;
 use crate::config::Config;
 
-/// How a site that gets its certificate by ACME is looked after; `None` when ACME is not configured.
+/// How a site that gets its certificate by ACME is looked after. There may be none yet, and one after
+/// a reload.
 ///
 /// # Errors
 ///
@@ -38,13 +39,10 @@ pub fn start(
     config: &Config,
     provider: &Arc<CryptoProvider>,
     outlet: &Arc<Outlet>,
-) -> Result<Option<AcmeStart>, String> {
-    if !config.acme_is_configured() {
-        return Ok(None);
-    }
+) -> Result<AcmeStart, String> {
     let engine = Arc::new(Engine::new(config, provider, outlet.challenges.clone())?);
     let outlet = Arc::clone(outlet);
-    Ok(Some(Box::new(move |site| Box::pin(Task::open(&engine, site, &outlet).keep()))))
+    Ok(Box::new(move |site| Box::pin(Task::open(&engine, site, &outlet).keep())))
 }
 
 /// Looks at the settings of ACME, and at the file that they name.

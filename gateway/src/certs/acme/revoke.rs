@@ -19,6 +19,7 @@ use crate::certs::leaf::Pems;
 use crate::certs::sites;
 use crate::certs::sites::Mode;
 use crate::config::Config;
+use crate::live::sources;
 
 /// The reasons by the names of RFC 5280 §5.3.1; which of them it takes, the server says.
 const REASONS: [(&str, RevocationReason); 10] = [
@@ -41,8 +42,9 @@ const REASONS: [(&str, RevocationReason); 10] = [
 /// When the arguments are wrong, there is no such certificate, or the server refuses.
 pub fn run(config: &Config, arguments: &[String]) -> Result<(), Fatal> {
     let (name, word, reason) = parse(arguments).map_err(Fatal::settings)?;
-    let sites = sites::configured(config).map_err(Fatal::settings)?;
-    let site = sites.iter().find(|site| site.name == name);
+    let whole = sources::whole(config.clone()).map_err(Fatal::settings)?;
+    let sites = sites::configured(&whole).map_err(Fatal::settings)?;
+    let site = sites.iter().find(|site| site.names.contains(&name));
     let site = site.filter(|site| site.mode == Mode::Acme).ok_or_else(|| {
         let names = sites.iter().filter(|site| site.mode == Mode::Acme);
         let names: Vec<&str> = names.map(|site| site.name.as_str()).collect();

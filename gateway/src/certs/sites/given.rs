@@ -1,4 +1,4 @@
-//! Sites whose certificate is in files that somebody else keeps, as settings write them.
+//! Sites as settings write them: which names share a certificate, and where that comes from.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use serde::de;
 use serde::de::SeqAccess;
 use serde::de::Visitor;
 
+use crate::certs::sites::Mode;
 use crate::certs::sites::public;
 use crate::rules::domain::Domain;
 
@@ -22,32 +23,64 @@ const NAMES_MAX: usize = 100;
 pub struct GivenSite {
     /// In lower case, at least one; `*.` may lead a name.
     pub names: Vec<String>,
-    /// The certificate, then those between it and the root, in PEM.
-    pub chain: PathBuf,
-    /// Its key, in PEM.
-    pub key: PathBuf,
+    pub mode: Mode,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     names: Vec<String>,
-    chain: PathBuf,
-    key: PathBuf,
+    mode: Option<Word>,
+    /// The certificate, then those between it and the root, in PEM.
+    chain: Option<PathBuf>,
+    /// Its key, in PEM.
+    key: Option<PathBuf>,
+}
+
+/// See [`Mode`].
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Acme,
+    Internal,
+    Files,
 }
 
 impl TryFrom<Raw> for GivenSite {
     type Error = String;
 
-    fn try_from(Raw { names, chain, key }: Raw) -> Result<Self, String> {
+    fn try_from(Raw { names, mode, chain, key }: Raw) -> Result<Self, String> {
         if names.is_empty() || names.len() > NAMES_MAX {
             return Err(format!("a site has from 1 to {NAMES_MAX} names"));
         }
-        if chain.as_os_str().is_empty() || key.as_os_str().is_empty() {
-            return Err("a site has the paths of its `chain` and of its `key`".to_owned());
-        }
-        let names = names.into_iter().map(name).collect::<Result<_, _>>()?;
-        Ok(Self { names, chain, key })
+        let names: Vec<String> = names.into_iter().map(name).collect::<Result<_, _>>()?;
+        let mode = match (mode, chain, key) {
+            (None | Some(Word::Files), Some(chain), Some(key)) => {
+                if chain.as_os_str().is_empty() || key.as_os_str().is_empty() {
+                    return Err("a site has the paths of its `chain` and of its `key`".to_owned());
+                }
+                Mode::Files { chain, key }
+            }
+            (Some(Word::Acme), None, None) => {
+                names.iter().try_for_each(|name| provable(name))?;
+                Mode::Acme
+            }
+            (Some(Word::Internal), None, None) => {
+                names.iter().try_for_each(|name| usable(name))?;
+                Mode::Internal
+            }
+            (Some(Word::Acme | Word::Internal), ..) => {
+                return Err("a site with `chain` and `key` has `mode = \"files\"`, or none \
+                            written: leave out either"
+                    .to_owned());
+            }
+            (None | Some(Word::Files), ..) => {
+                return Err("a site has `chain` and `key`, the paths of PEM files, or else \
+                            `mode = \"acme\"` or `mode = \"internal\"`"
+                    .to_owned());
+            }
+        };
+        Ok(Self { names, mode })
     }
 }
 
@@ -63,7 +96,35 @@ fn name(text: String) -> Result<String, String> {
     Ok(format!("{star}{}", domain.as_str()))
 }
 
-/// Given sites: a list of tables, or a text of whitespace-separated `NAME[,NAME…]=CHAIN,KEY`.
+/// Whether a public CA can be shown, by HTTP-01 or TLS-ALPN-01, that `name` is ours.
+fn provable(name: &str) -> Result<(), String> {
+    if name.starts_with("*.") {
+        // RFC 8555 §7.1.3 has wildcards, and CAs take DNS-01 alone for them.
+        return Err(format!(
+            "`{name}`: a wildcard can be proven by DNS alone, which the gateway does not do: name \
+             each host, or give `chain` and `key`"
+        ));
+    }
+    match public::is_public(name) {
+        true => Ok(()),
+        false => Err(format!(
+            "`{name}` is private, no public CA can certify it: use `mode = \"internal\"`, or give \
+             `chain` and `key`"
+        )),
+    }
+}
+
+/// Whether clients take a certificate of the private CA for `name`.
+fn usable(name: &str) -> Result<(), String> {
+    // Firefox and rustls refuse such a certificate under name constraints whole.
+    match name.strip_prefix("*.").is_some_and(|parent| !parent.contains('.')) {
+        true => Err(format!("`{name}`: a wildcard has two labels or more below it")),
+        false => Ok(()),
+    }
+}
+
+/// Given sites: a list of tables, or a text of whitespace-separated `NAME[,NAME…]=CHAIN,KEY`,
+/// `NAME[,NAME…]=acme` and `NAME[,NAME…]=internal`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GivenSites(Vec<GivenSite>);
 
@@ -90,13 +151,21 @@ impl TryFrom<String> for GivenSites {
         let site = |entry: &str| -> Result<GivenSite, String> {
             let form = || {
                 format!(
-                    "`{entry}`: a site is written NAME[,NAME…]=CHAIN,KEY, the paths of PEM files"
+                    "`{entry}`: a site is written NAME[,NAME…]=CHAIN,KEY, the paths of PEM files, \
+                     or NAME[,NAME…]=acme or =internal"
                 )
             };
-            let (names, files) = entry.split_once('=').ok_or_else(form)?;
-            let (chain, key) = files.split_once(',').ok_or_else(form)?;
+            let (names, from) = entry.split_once('=').ok_or_else(form)?;
             let names = names.split(',').map(str::to_owned).collect();
-            Raw { names, chain: chain.into(), key: key.into() }.try_into()
+            let raw = match from {
+                "acme" => Raw { names, mode: Some(Word::Acme), chain: None, key: None },
+                "internal" => Raw { names, mode: Some(Word::Internal), chain: None, key: None },
+                files => {
+                    let (chain, key) = files.split_once(',').ok_or_else(form)?;
+                    Raw { names, mode: None, chain: Some(chain.into()), key: Some(key.into()) }
+                }
+            };
+            raw.try_into()
         };
         let sites: Vec<GivenSite> = text.split_whitespace().map(site).collect::<Result<_, _>>()?;
         bounded(sites)
@@ -122,7 +191,10 @@ impl<'de> Visitor<'de> for TextOrTables {
     type Value = GivenSites;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("NAME[,NAME…]=CHAIN,KEY, or tables with `names`, `chain` and `key`")
+        out.write_str(
+            "NAME[,NAME…]=CHAIN,KEY or =acme or =internal, \
+             or tables with `names`, and `chain` and `key` or `mode`",
+        )
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<GivenSites, E> {
@@ -158,7 +230,14 @@ mod tests {
             "[[sites]]\nnames = ['farm.net', '*.farm.net']\nchain = '/c.pem'\nkey = '/k.pem'";
         assert_eq!(read(tables).unwrap(), text);
         assert_eq!(text.as_slice()[0].names, ["farm.net", "*.farm.net"]);
+        assert_eq!(read(&format!("{tables}\nmode = 'files'")).unwrap(), text);
         assert_eq!(read("sites = ''").unwrap(), GivenSites::default());
+        for (word, mode) in [("acme", Mode::Acme), ("internal", Mode::Internal)] {
+            let text = read(&format!("sites = 'farm.net,203.0.113.7={word}'")).unwrap();
+            let table = format!("[[sites]]\nnames = ['farm.net', '203.0.113.7']\nmode = '{word}'");
+            assert_eq!(read(&table).unwrap(), text);
+            assert_eq!(text.as_slice()[0].mode, mode);
+        }
     }
 
     #[test]
@@ -173,8 +252,21 @@ mod tests {
             ("sites = 'farm.net=,/k'", "paths"),
             ("sites = 1", "NAME"),
             ("[[sites]]\nnames = []\nchain = 'c'\nkey = 'k'", "from 1"),
-            ("[[sites]]\nnames = ['a.net']\nchain = 'c'", "key"),
-            ("[[sites]]\nnames = ['a.net']\nchain = 'c'\nkey = 'k'\nmode = 'x'", "mode"),
+            ("[[sites]]\nnames = ['a.net']\nchain = 'c'", "`chain` and `key`"),
+            ("[[sites]]\nnames = ['a.net']", "mode"),
+            ("[[sites]]\nnames = ['a.net']\nmode = 'files'", "`chain` and `key`"),
+            ("[[sites]]\nnames = ['a.net']\nchain = 'c'\nkey = 'k'\nmode = 'x'", "`acme`"),
+            ("[[sites]]\nnames = ['a.net']\nkey = 'k'\nmode = 'acme'", "leave out"),
+            (
+                "[[sites]]\nnames = ['a.net']\nchain = 'c'\nkey = 'k'\nmode = 'internal'",
+                "leave out",
+            ),
+            ("[[sites]]\nnames = ['a.net']\ncolour = 1\nmode = 'acme'", "unknown field"),
+            ("sites = 'a.net=ACME'", "is written"),
+            ("sites = 'a.net,*.a.net=acme'", "`*.a.net`: a wildcard can be proven by DNS"),
+            ("sites = 'a.net,a.lan=acme'", "`a.lan` is private"),
+            ("sites = '10.0.0.1=acme'", "`10.0.0.1` is private"),
+            ("sites = '*.lan=internal'", "two labels"),
         ] {
             let error = read(toml).unwrap_err();
             assert!(error.contains(word), "{toml}: {error}");

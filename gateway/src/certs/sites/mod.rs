@@ -13,6 +13,11 @@ use crate::certs::sites::given::GivenSite;
 use crate::config::Config;
 use crate::edge::certificates::covers;
 
+/// Why names have the private CA's certificate.
+const PRIVATE: &str = "private";
+const NO_ACME: &str = "public, but ACME is not configured";
+const CONFIGURED: &str = "configured so";
+
 /// One certificate, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -65,8 +70,8 @@ pub fn configured(config: &Config) -> Result<Vec<Site>, String> {
     plan(domain, config.routes.hosts(), config.sites.as_slice(), config.acme_is_configured())
 }
 
-/// The sites for `domain` and the `hosts` that routes name: those that are `given` by files, one for
-/// each public name when `acme` is configured, and one for all the rest. The site that serves
+/// The sites for `domain` and the `hosts` that routes name: those that are `given`, one for each
+/// other public name when `acme` is configured, and one for all the rest. The site that serves
 /// `domain` is not always the first.
 ///
 /// # Errors
@@ -75,40 +80,66 @@ pub fn configured(config: &Config) -> Result<Vec<Site>, String> {
 pub fn plan<'a>(
     domain: &'a str,
     hosts: impl Iterator<Item = &'a str>,
-    given: &[GivenSite],
+    given: &'a [GivenSite],
     acme: bool,
 ) -> Result<Vec<Site>, String> {
-    let mut sites = Vec::new();
     let mut taken = BTreeSet::new();
-    for site in given {
-        if let Some(twice) = site.names.iter().find(|name| !taken.insert(name.as_str())) {
-            return Err(format!("sites: `{twice}` is there twice"));
+    for name in given.iter().flat_map(|site| &site.names) {
+        if !taken.insert(name.as_str()) {
+            return Err(format!("sites: `{name}` is there twice"));
         }
-        sites.push(Site {
-            name: site.names[0].replacen('*', "_", 1),
+    }
+    // The private CA has one certificate for all its names.
+    let (kept, own): (Vec<&GivenSite>, Vec<&GivenSite>) =
+        given.iter().partition(|site| site.mode == Mode::Internal);
+    let mut sites: Vec<Site> = own
+        .iter()
+        .map(|site| Site {
+            name: folder(&site.names[0]),
             names: site.names.clone(),
-            mode: Mode::Files { chain: site.chain.clone(), key: site.key.clone() },
-            why: "its files are configured".to_owned(),
-        });
-    }
-    let mut rest: Vec<&str> = Vec::new();
-    for name in std::iter::once(domain).chain(hosts) {
-        let has_files = given.iter().any(|site| covers(&site.names, name));
+            mode: site.mode.clone(),
+            why: match site.mode {
+                Mode::Files { .. } => "its files are configured".to_owned(),
+                _ => "it is configured so".to_owned(),
+            },
+        })
+        .collect();
+    // What is written out beats a wildcard.
+    let of = |name: &str| {
+        let exact = given.iter().find(|site| site.names.iter().any(|known| known == name));
+        exact.or_else(|| given.iter().find(|site| covers(&site.names, name)))
+    };
+    let names = kept.iter().flat_map(|site| &site.names).map(String::as_str);
+    let (mut public, mut private, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for name in std::iter::once(domain).chain(hosts).chain(names) {
         // An underscore is no part of a name in a certificate (RFC 5280 §4.2.1.6).
-        if !has_files && !rest.contains(&name) && !name.contains('_') {
-            rest.push(name);
+        if name.contains('_') || !seen.insert(name) {
+            continue;
+        }
+        match of(name).map(|site| &site.mode) {
+            None if acme && public::is_public(name) => public.push(name),
+            None => private.push(name),
+            Some(Mode::Internal) => {
+                private.push(name);
+                kept.push(name);
+            }
+            Some(_) => {}
         }
     }
-    let (public, private): (Vec<&str>, Vec<&str>) =
-        rest.into_iter().partition(|name| acme && public::is_public(name));
     sites.extend(public.into_iter().map(|name| Site {
         name: name.to_owned(),
         names: vec![name.to_owned()],
         mode: Mode::Acme,
         why: "it is public and ACME is configured".to_owned(),
     }));
-    sites.extend(internal(domain, &private));
+    sites.extend(internal(domain, &private, &kept));
     Ok(sites)
+}
+
+/// The folder and the label of a site whose first name that is.
+fn folder(name: &str) -> String {
+    name.replacen('*', "_", 1)
 }
 
 /// All names of the sites of that `mode`.
@@ -119,7 +150,7 @@ pub fn names_of(sites: &[Site], mode: &Mode) -> Vec<String> {
 
 /// The one site of all names that have no other: with everything one level below a domain of two
 /// labels or more, and for `localhost` the loopback addresses.
-fn internal(domain: &str, names: &[&str]) -> Option<Site> {
+fn internal(domain: &str, names: &[&str], kept: &[&str]) -> Option<Site> {
     let first = names.first()?;
     let mut all: Vec<String> = vec![(*first).to_owned()];
     if *first == domain {
@@ -138,16 +169,20 @@ fn internal(domain: &str, names: &[&str]) -> Option<Site> {
         }
     }
     let mut why = String::new();
-    for (word, public) in [("private", false), ("public, but ACME is not configured", true)] {
-        let alike: Vec<&str> =
-            names.iter().copied().filter(|name| public::is_public(name) == public).collect();
+    let reason = |name: &str| match (kept.contains(&name), public::is_public(name)) {
+        (true, _) => CONFIGURED,
+        (false, false) => PRIVATE,
+        (false, true) => NO_ACME,
+    };
+    for word in [PRIVATE, NO_ACME, CONFIGURED] {
+        let alike: Vec<&str> = names.iter().copied().filter(|name| reason(name) == word).collect();
         if let Some(one) = alike.first() {
             let others = if alike.len() > 1 { " and others are" } else { " is" };
             let separator = if why.is_empty() { "" } else { "; " };
             let _: fmt::Result = write!(why, "{separator}{one}{others} {word}");
         }
     }
-    Some(Site { name: (*first).to_owned(), names: all, mode: Mode::Internal, why })
+    Some(Site { name: folder(first), names: all, mode: Mode::Internal, why })
 }
 
 #[cfg(test)]
@@ -208,6 +243,57 @@ mod tests {
     }
 
     #[test]
+    fn given_names_share_one_certificate_by_acme() {
+        for acme in [false, true] {
+            let planned =
+                planned("farm.net", &["www.farm.net"], "farm.net,www.farm.net=acme", acme);
+            assert_eq!(planned, ["acme farm.net: farm.net www.farm.net"]);
+        }
+        assert_eq!(
+            planned("farm.net", &["b.net", "c.net"], "c.net,d.net=acme *.farm.net=/c,/k", true),
+            [
+                "acme c.net: c.net d.net",
+                "files _.farm.net: *.farm.net",
+                "acme farm.net: farm.net",
+                "acme b.net: b.net",
+            ],
+        );
+    }
+
+    #[test]
+    fn given_public_names_stay_with_the_private_ca() {
+        assert_eq!(
+            planned("farm.net", &["a.farm.net", "b.net"], "b.net,c.net=internal", true),
+            [
+                "acme farm.net: farm.net",
+                "acme a.farm.net: a.farm.net",
+                "internal b.net: b.net c.net"
+            ],
+        );
+        assert_eq!(
+            planned("farm.net", &["b.net"], "farm.net=internal", true),
+            ["acme b.net: b.net", "internal farm.net: farm.net *.farm.net"],
+        );
+        // What is written out beats another site's wildcard.
+        assert_eq!(
+            planned("localhost", &["a.b.net"], "*.b.net=/c,/k a.b.net=internal", false),
+            ["files _.b.net: *.b.net", "internal localhost: localhost 127.0.0.1 ::1 a.b.net"],
+        );
+        assert_eq!(
+            planned("b.net", &["x.a.net"], "*.a.net=internal b.net=/c,/k", false),
+            ["files b.net: b.net", "internal x.a.net: x.a.net *.a.net"],
+        );
+        assert_eq!(
+            planned("b.net", &["x.a.net", "y.a.net"], "*.a.net=internal y.a.net=acme", true),
+            ["acme y.a.net: y.a.net", "acme b.net: b.net", "internal x.a.net: x.a.net *.a.net"],
+        );
+        assert_eq!(
+            planned("b.net", &[], "*.a.net=internal b.net=acme", true),
+            ["acme b.net: b.net", "internal _.a.net: *.a.net"],
+        );
+    }
+
+    #[test]
     fn a_name_in_two_given_sites_is_refused() {
         let given: given::GivenSites =
             "a.net,b.net=/c,/k B.net=/d,/l".to_owned().try_into().unwrap();
@@ -222,5 +308,8 @@ mod tests {
         };
         assert_eq!(site("localhost", &["a.localhost"]), "localhost and others are private");
         assert_eq!(site("farm.net", &[]), "farm.net is public, but ACME is not configured");
+        let kept: given::GivenSites = "b.net=internal".to_owned().try_into().unwrap();
+        let sites = plan("a.lan", [].into_iter(), kept.as_slice(), true).unwrap();
+        assert_eq!(sites[0].why, "a.lan is private; b.net is configured so");
     }
 }

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod backoff;
+mod full;
 mod issue;
 mod limits;
 mod preflight;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -22,6 +23,8 @@ use super::LONG;
 use super::Pebble;
 use super::Place;
 use super::until;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_gateway");
 
 /// Where requests go: nowhere, as no test here looks at an answer's body.
 const ROUTES: &str = "/=http://127.0.0.1:1";
@@ -53,9 +56,34 @@ impl Plan {
 
     /// Starts it.
     pub fn start(&self) -> Gateway {
-        let settings: Vec<(&str, &str)> =
-            self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let service = Service::start(env!("CARGO_BIN_EXE_gateway"), &settings);
+        self.start_by(Command::new(BINARY))
+    }
+
+    /// Starts it with its certificates on a file system of 64 KiB that it alone sees; we see it
+    /// where [`Gateway::certs`] says.
+    pub fn start_on_small_disk(&self) -> Gateway {
+        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        let flags: &[&str] = if is_root { &["--mount"] } else { &["--mount", "--map-root-user"] };
+        let may = Command::new("unshare").args(flags).arg("true").output().unwrap();
+        assert!(
+            may.status.success(),
+            "a file system of the test's own needs root, or user namespaces: {}",
+            String::from_utf8_lossy(&may.stderr)
+        );
+        fs::create_dir_all(&self.certs).unwrap();
+        let mount = "mount -t tmpfs -o size=64k,mode=0700 tmpfs \"$0\" && exec \"$1\"";
+        let mut command = Command::new("unshare");
+        command.args(flags).args(["sh", "-c", mount]).arg(&self.certs).arg(BINARY);
+        let mut gateway = self.start_by(command);
+        let root = PathBuf::from(format!("/proc/{}/root", gateway.service.id()));
+        gateway.certs = root.join(self.certs.strip_prefix("/").unwrap());
+        gateway
+    }
+
+    fn start_by(&self, mut command: Command) -> Gateway {
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.envs(self.settings.iter().cloned());
+        let service = Service::spawn(command);
         let address = |index: usize| -> SocketAddr {
             service.address(index).split_once("//").unwrap().1.parse().unwrap()
         };
@@ -65,7 +93,7 @@ impl Plan {
 
     /// Runs a subcommand with the same settings.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        let mut command = Command::new(BINARY);
         command.args(arguments).env_clear().envs(self.settings.iter().cloned());
         harness::run(&mut command)
     }

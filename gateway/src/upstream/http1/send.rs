@@ -17,6 +17,12 @@ use crate::relay::body::Upload;
 use crate::upstream::http1::request::Coding;
 use crate::wire::fields;
 
+/// A piece that is longer is not copied.
+const COPY_BYTES_MAX: usize = 1024;
+
+/// How much of small pieces goes out at once.
+const BATCH_BYTES: usize = 16 * 1024;
+
 /// Why a request could not be written to its end.
 #[derive(Debug)]
 pub enum SendError {
@@ -29,7 +35,7 @@ pub enum SendError {
 /// A request that is being written.
 #[derive(Debug)]
 pub struct Sending {
-    /// The head, or the framing of the next piece, from `at` on.
+    /// From `at` on: the head, small pieces, and the framing of the next large one.
     framing: Vec<u8>,
     at: usize,
     data: Bytes,
@@ -69,31 +75,41 @@ impl Sending {
         stream: &mut S,
     ) -> Poll<Result<(), SendError>> {
         loop {
-            if !self.ended && self.data.is_empty() && self.tail.is_empty() {
+            let mut waits = false;
+            while self.has_room() && !waits {
                 match self.gather(context) {
                     Poll::Ready(gathered) => gathered.map_err(SendError::Client)?,
-                    Poll::Pending if self.at == self.framing.len() => {
-                        let flushed = Pin::new(&mut *stream).poll_flush(context);
-                        if let Poll::Ready(Err(error)) = flushed {
-                            return Poll::Ready(Err(SendError::Upstream(error)));
-                        }
-                        return Poll::Pending;
-                    }
-                    // The head need not wait for the body.
-                    Poll::Pending => {}
+                    // What is there need not wait for more.
+                    Poll::Pending => waits = true,
+                }
+                if !self.begun {
+                    // Two pieces could not be sent again.
+                    break;
                 }
             }
             if self.at == self.framing.len() && self.data.is_empty() && self.tail.is_empty() {
-                if !self.ended {
-                    continue;
-                }
-                let flushed = ready!(Pin::new(stream).poll_flush(context));
+                let flushed = match (self.ended, waits) {
+                    (true, _) => ready!(Pin::new(stream).poll_flush(context)),
+                    (false, false) => continue,
+                    (false, true) => match Pin::new(&mut *stream).poll_flush(context) {
+                        Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+                        Poll::Ready(failed) => failed,
+                    },
+                };
                 return Poll::Ready(flushed.map_err(SendError::Upstream));
             }
             let written = ready!(self.write(context, stream)).map_err(SendError::Upstream)?;
             self.begun = true;
             self.advance(written);
         }
+    }
+
+    /// True when another piece can be added. A client may send pieces of one byte: each alone would
+    /// be a call of the kernel and a packet.
+    fn has_room(&self) -> bool {
+        let written = self.at == self.framing.len();
+        let small = written || self.framing.len() < BATCH_BYTES;
+        !self.ended && self.data.is_empty() && self.tail.is_empty() && small
     }
 
     fn write<S: AsyncWrite + Unpin>(
@@ -166,6 +182,10 @@ impl Sending {
                 self.tail = if self.ended { b"\r\n0\r\n\r\n" } else { b"\r\n" };
             }
         }
+        if self.data.len() <= COPY_BYTES_MAX {
+            self.framing.extend_from_slice(&std::mem::take(&mut self.data));
+            self.framing.extend_from_slice(std::mem::take(&mut self.tail));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -179,6 +199,99 @@ impl Sending {
                 Ok(())
             }
             Coding::Empty | Coding::Length(0) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use prometheus::IntCounter;
+
+    use super::*;
+    use crate::edge::http1;
+    use crate::relay::inbound::Inbound;
+    use crate::rules::rate::Least;
+
+    /// A service that takes at most so many bytes before it has to be asked once more.
+    struct Narrow {
+        most: usize,
+        full: bool,
+        taken: Vec<u8>,
+        writes: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.full = !self.full;
+            if !self.full {
+                return Poll::Pending;
+            }
+            let length = bytes.len().min(self.most);
+            self.taken.extend_from_slice(&bytes[..length]);
+            self.writes += 1;
+            Poll::Ready(Ok(length))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.poll_write(context, &all)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The writes that it takes to send a body of chunks of these lengths.
+    fn writes(chunks: &[usize], most: usize) -> usize {
+        let mut body = Vec::new();
+        for length in chunks {
+            fields::put_chunk_head(&mut body, *length);
+            body.resize(body.len() + length, b'x');
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(fields::LAST_CHUNK);
+        let least = Least { bytes_per_s: 0, patience: Duration::from_secs(60) };
+        let bytes = IntCounter::new("bytes", "of it").unwrap();
+        let inbound = Inbound::Http1(http1::Body::chunked(&body));
+        let upload = Upload::new(inbound, least, None, &bytes);
+        let mut sending = Sending::new(b"head".to_vec(), Coding::Chunked, upload);
+        let mut service = Narrow { most, full: false, taken: Vec::new(), writes: 0 };
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut polls = 0..1_000_000;
+        while sending.poll(context, &mut service).is_pending() {
+            polls.next().expect("it ends");
+        }
+        assert!(service.taken == [b"head", &body[..]].concat(), "{chunks:?}, at most {most}");
+        service.writes
+    }
+
+    #[test]
+    fn pieces_of_one_byte_go_together() {
+        // The head and the first piece, which may have to be sent again; then as much as fits.
+        assert_eq!(writes(&[1; 8000], usize::MAX), 4);
+    }
+
+    #[test]
+    fn the_order_stays_wherever_the_service_stops_taking() {
+        for most in [100, 1000, 1031, 4096, 100_000] {
+            writes(&[1, 1500, 1, 1, 1024, 1025, 20_000, 3, 3, 17_000, 1], most);
+            writes(&[1; 5000], most);
         }
     }
 }

@@ -59,6 +59,18 @@ impl Body {
     }
 }
 
+#[cfg(test)]
+impl Body {
+    /// A chunked body that has come already.
+    pub fn chunked(bytes: &[u8]) -> Self {
+        let (_, nothing_more) = tokio::io::duplex(1);
+        let io = Shared::new(nothing_more);
+        let turn = io.lock().begin(crate::edge::http1::head::Framing::Chunked, false);
+        io.lock().ahead().extend_from_slice(bytes);
+        Self::new(io, turn)
+    }
+}
+
 impl Drop for Body {
     fn drop(&mut self) {
         let mut io = self.io.lock();

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use env_logger::Builder;
 use log::Level;
@@ -44,16 +46,34 @@ pub(crate) fn init() -> Result<(), Fatal> {
     let filter = filter.as_deref().map_or_else(|| FILTER.into(), OsStr::to_string_lossy);
     let mut builder = Builder::new();
     builder.parse_filters(&filter);
-    match format {
-        Format::Text => builder.format(|out, record| writeln!(out, "{}", text(record, now()))),
-        Format::Json => builder.format(|out, record| writeln!(out, "{}", json(record, now()))),
-        Format::Journal => builder.format(|out, record| writeln!(out, "{}", journal(record))),
+    let word: fn(&Record<'_>) -> String = match format {
+        Format::Text => |record| text(record, now()),
+        Format::Json => |record| json(record, now()),
+        Format::Journal => journal,
     };
+    builder.format(move |out, record| match is_moot(record, DOOR_SHUT.load(Ordering::Relaxed)) {
+        true => Ok(()),
+        false => writeln!(out, "{}", word(record)),
+    });
     // A test binary may have a logger already; the first one stays.
     let _: Result<(), log::SetLoggerError> = builder.try_init();
     // A panic ends one request; its words belong into the log, on one line.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(())
+}
+
+/// True once the listening socket was shut on purpose.
+static DOOR_SHUT: AtomicBool = AtomicBool::new(false);
+
+/// From now on actix-server complains of its listening socket, which is shut on purpose.
+#[cfg(feature = "server")]
+pub(crate) fn door_is_shut() {
+    DOOR_SHUT.store(true, Ordering::Relaxed);
+}
+
+/// True for what says nothing that matters.
+fn is_moot(record: &Record<'_>, door_shut: bool) -> bool {
+    door_shut && record.target() == "actix_server::accept"
 }
 
 fn choose(wanted: &OsStr, terminal: bool, under_systemd: bool) -> Result<Format, Fatal> {

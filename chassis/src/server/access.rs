@@ -7,6 +7,7 @@ use actix_web::body::BoxBody;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
+use actix_web::http::ConnectionType;
 use actix_web::http::Method;
 use actix_web::http::header::ACCEPT;
 use actix_web::http::header::HeaderName;
@@ -14,6 +15,7 @@ use actix_web::http::header::HeaderValue;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 
+use crate::Stopping;
 use crate::excerpt;
 use crate::random_id;
 
@@ -38,6 +40,7 @@ pub(super) async fn access(
     let method = method_label(request.method());
     let path = request.path().to_owned();
     let metrics = request.app_data::<Data<Metrics>>().cloned();
+    let stopping = request.app_data::<Data<Stopping>>().cloned();
 
     let mut response = problem::word(next.call(request).await?, accept.as_deref());
 
@@ -62,6 +65,10 @@ pub(super) async fn access(
     );
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if stopping.is_some_and(|stopping| stopping.is_stopping()) && status >= 200 {
+        // A request that comes later would meet a closed connection.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response)
 }

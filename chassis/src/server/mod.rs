@@ -2,6 +2,7 @@
 
 mod access;
 mod metrics;
+mod parting;
 mod problem;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::ready;
 use crate::stop_signal;
 
 use self::metrics::Metrics;
+use self::parting::Parting;
 
 /// Idle connections are kept this long: longer than any sane gateway keeps them, so that it is
 /// the gateway that closes first and no request meets a closing connection.
@@ -86,11 +88,14 @@ impl Server {
         let listener = bind(self.listen)
             .map_err(|error| Fatal::new(format!("cannot listen on {}", self.listen), error))?;
         let address = listener.local_addr()?;
+        let parting = Parting::new(&listener)?;
+        let open = parting.open();
         let (switch, stopping) = Stopping::channel();
         let stopping = Data::new(stopping);
         let metrics = Data::new(Metrics::register(&self.registry)?);
         let registry = Data::new(self.registry);
         let health: Data<Health> = Data::from(self.health);
+        let drain = self.drain;
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(stopping.clone())
@@ -105,9 +110,10 @@ impl Server {
                 .configure(routes.clone())
                 .wrap(from_fn(access::access))
         })
+        .on_connect(move |_, connection| _ = connection.insert(open.count()))
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(self.drain.as_secs())
+        .shutdown_timeout(drain.as_secs())
         .tcp_nodelay(true)
         .disable_signals()
         .listen(listener)?
@@ -116,7 +122,7 @@ impl Server {
         let stopper = actix_web::rt::spawn(async move {
             stop.await;
             log::info!("stopping");
-            switch.send_replace(true);
+            parting.part(&switch, drain).await;
             handle.stop(true).await;
         });
         ready(&format!("http://{address}"));

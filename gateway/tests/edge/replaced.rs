@@ -96,3 +96,11 @@ fn a_replica_that_is_killed_loses_no_idempotent_request() {
     let load = Pair::start().under_load(CLIENTS, GET, strike);
     assert_eq!(load.bad(), [""; 0]);
 }
+
+/// `dice` takes no POST and says so: an answer of its own, over a connection that it keeps.
+#[test]
+fn a_replica_that_stops_loses_no_post() {
+    let post = Ask { method: "POST", path: "/dice", status: 405 };
+    let load = Pair::start().under_load(CLIENTS, post, terminate);
+    assert_eq!(load.bad(), [""; 0]);
+}

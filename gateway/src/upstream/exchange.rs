@@ -80,6 +80,7 @@ pub async fn exchange(
         false => Coding::of(upload.size_hint().exact(), &headers),
     };
     let mut avoid = Vec::new();
+    let mut lost_new = false;
     for tries in 1.. {
         let lease = hold::lease(thread, upstream, &avoid, !idempotent, trip).await;
         let lease = lease.map_err(|missed| no_lease(upstream, &missed))?;
@@ -108,7 +109,10 @@ pub async fn exchange(
             && match &broken {
                 Broken::Unsent(_) => true,
                 Broken::Lost(_) if reused => idempotent,
-                Broken::Lost(_) => idempotent && avoid.is_empty() && has_others(upstream, &address),
+                Broken::Lost(_) => {
+                    let first = !std::mem::replace(&mut lost_new, true);
+                    idempotent && first && has_others(upstream, &address)
+                }
                 _ => false,
             };
         if !again || !upload.rewind() {

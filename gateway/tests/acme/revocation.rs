@@ -54,3 +54,20 @@ fn what_cannot_be_revoked_is_told() {
         assert!(output.stderr.contains(part), "{arguments:?}: {}", output.stderr);
     }
 }
+
+#[test]
+fn a_name_of_the_routes_file_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = folder.path().join("routes.toml");
+    fs::write(&routes, "[[route]]\nat = 'coin.farm.net/'\nto = 'http://a:1'\n").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.args(["revoke", "coin.farm.net", "--reason", "superseded"]).env_clear().envs([
+        ("GATEWAY__CERTS", folder.path().join("certs").to_str().unwrap()),
+        ("GATEWAY__ROUTES_FILE", routes.to_str().unwrap()),
+        ("GATEWAY__ROUTES", "/=http://a:1"),
+        ("GATEWAY__ACME_EMAIL", "me@farm.net"),
+    ]);
+    let output = command.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("there is no ") && told.contains("coin.farm.net/chain.pem"), "{told}");
+}

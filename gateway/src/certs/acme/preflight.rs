@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use http_body_util::Limited;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::certs::acme::challenges;
 use crate::certs::acme::challenges::Challenges;
@@ -27,6 +29,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the look-up of one name.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names that are looked up at once. Each takes a thread of those that also ask for replicas and write to
+/// the volume, for as long as a name server keeps it waiting.
+const LOOK_UPS_MAX: usize = 8;
+
+static LOOK_UPS: Semaphore = Semaphore::const_new(LOOK_UPS_MAX);
 
 /// Addresses of one name that are asked.
 const ADDRESSES_MAX: usize = 8;
@@ -80,10 +88,25 @@ async fn look_up(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     }
     // With its dot the name is not searched for in domains of this machine's.
     let absolute = format!("{name}.");
-    let found = tokio::time::timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host((absolute, port)));
-    let found = found.await.map_err(|_| "the name server does not answer".to_owned())?;
+    let found = with_place(&LOOK_UPS, LOOK_UP_TIMEOUT, move || (absolute, port).to_socket_addrs());
+    let found = found.await.ok_or("the name server does not answer")?;
     let found: Vec<SocketAddr> = found.map_err(|e| e.to_string())?.take(ADDRESSES_MAX).collect();
     if found.is_empty() { Err("the name server knows none".to_owned()) } else { Ok(found) }
+}
+
+/// What `work` says on a thread of its own, once there is a place for it; `None` when that takes longer
+/// than `patience`. Its place is taken until it ends, whoever still waits for it.
+async fn with_place<T: Send + 'static>(
+    places: &'static Semaphore,
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let place = places.acquire().await.ok()?;
+    let working = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    tokio::time::timeout(patience, working).await.ok()?.ok()
 }
 
 /// At least one address has to give our answer, and none another's: the server may ask any of them.
@@ -222,6 +245,26 @@ mod tests {
         drop(closed);
         let failure = check(&names, port, &challenges).await.unwrap_err();
         assert!(failure.text.contains("did not answer"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_does_not_answer_takes_no_more_than_its_places() {
+        static PLACES: Semaphore = Semaphore::const_new(2);
+        let (answer, waiting) = std::sync::mpsc::channel::<()>();
+        let waiting = std::sync::Arc::new(std::sync::Mutex::new(waiting));
+        for _ in 0..2 {
+            let waiting = std::sync::Arc::clone(&waiting);
+            let hung = move || waiting.lock().is_ok_and(|waiting| waiting.recv().is_ok());
+            assert_eq!(with_place(&PLACES, Duration::from_millis(1), hung).await, None);
+        }
+        // Given up, and still there.
+        assert_eq!(PLACES.available_permits(), 0);
+        let next = tokio::spawn(with_place(&PLACES, Duration::from_secs(10), || 7));
+        tokio::task::yield_now().await;
+        assert!(!next.is_finished());
+        answer.send(()).unwrap();
+        assert_eq!(next.await.unwrap(), Some(7));
+        answer.send(()).unwrap();
     }
 
     #[tokio::test]

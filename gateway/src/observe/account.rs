@@ -1,5 +1,6 @@
 //! What is said of a request once it has ended: one line in the access log, and the counts.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -138,6 +139,15 @@ impl Account {
         self.broken.get_or_insert_with(|| why.to_string());
     }
 
+    /// Mostly the peer, whose address is in words already.
+    fn client_text(&self) -> Cow<'_, str> {
+        let peer = &self.connection.peer;
+        match self.client == peer.address {
+            true => Cow::Borrowed(peer.as_str()),
+            false => Cow::Owned(self.client.to_string()),
+        }
+    }
+
     fn log(&self, log: &AccessLog, took: Duration) {
         let config = &self.connection.shared().config;
         // Queries may hold secrets.
@@ -152,7 +162,7 @@ impl Account {
             at: SystemTime::now(),
             request_id: self.request_id.to_str().unwrap_or("-"),
             trace_id: self.trace_id.as_ref().map(TraceId::as_str),
-            client: self.client,
+            client: &self.client_text(),
             method: self.method.as_str(),
             host: &self.host,
             path: &chassis::excerpt(self.target.path()),
@@ -161,7 +171,7 @@ impl Account {
             status: self.status.as_u16(),
             route: line.map(|line| line.metrics.label()),
             upstream: line.map(|line| line.upstream.name.as_str()),
-            replica: self.trip.replica.as_ref().map(|replica| &replica.address as &dyn Display),
+            replica: self.trip.replica.as_ref().map(|replica| replica.label.as_str()),
             tries: self.trip.tries,
             bytes_in: self.received.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
             bytes_out: self.sent,

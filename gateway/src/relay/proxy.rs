@@ -43,6 +43,7 @@ use crate::upstream::exchange;
 use crate::upstream::exchange::Outgoing;
 use crate::upstream::http1::call::Limits;
 use crate::wire::ahead::Ahead;
+use crate::wire::hex;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -333,13 +334,8 @@ fn request_id(headers: &mut HeaderMap) -> HeaderValue {
 
 /// 32 hex digits. They name a request and guard nothing, so they need no system call each.
 fn new_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
-    let random: u128 = rand::random();
-    for (pair, byte) in text.chunks_exact_mut(2).zip(random.to_be_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+    hex::write(&mut text, &rand::random::<[u8; 16]>());
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 

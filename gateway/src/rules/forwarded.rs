@@ -78,6 +78,11 @@ impl Peer {
         Self { address, trusted: trusted.contains(address), text, last: Mutex::default() }
     }
 
+    /// The address in words.
+    pub fn as_str(&self) -> &str {
+        self.text.to_str().unwrap_or("unknown")
+    }
+
     /// The element of `Forwarded` for a request of this peer for `host`.
     fn element(&self, host: &HeaderValue) -> Option<HeaderValue> {
         // A panic under this lock ends only its connection.

@@ -10,6 +10,8 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 
+use crate::wire::hex;
+
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -53,11 +55,13 @@ pub fn carry(headers: &mut HeaderMap, draw: impl FnOnce() -> (u128, u64)) -> Tra
     }
     let (trace, parent) = draw();
     // An id of zeros means none.
-    let text = format!("00-{:032x}-{:016x}-01", trace.max(1), parent.max(1));
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
+    hex::write(&mut text[TRACE_ID], &trace.max(1).to_be_bytes());
+    hex::write(&mut text[PARENT_ID], &parent.max(1).to_be_bytes());
     headers.remove(&TRACESTATE);
     let mut id = [0; 32];
-    id.copy_from_slice(&text.as_bytes()[TRACE_ID]);
-    if let Ok(value) = HeaderValue::from_str(&text) {
+    id.copy_from_slice(&text[TRACE_ID]);
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
         headers.insert(TRACEPARENT.clone(), value);
     }
     TraceId(id)

@@ -37,6 +37,8 @@ const FAILED_CHECKS: u32 = 2;
 #[derive(Debug)]
 pub struct Replica {
     pub address: Endpoint,
+    /// The address in words, for the log.
+    pub label: String,
     /// Requests and tunnels that it serves for us, on all threads.
     load: AtomicUsize,
     /// Milliseconds after the process's start until which it is left alone; 0 when it is well.
@@ -56,6 +58,7 @@ impl Replica {
     /// `checked` when it has to pass a check before it is well.
     fn new(address: Endpoint, checked: bool) -> Self {
         Self {
+            label: address.to_string(),
             address,
             load: AtomicUsize::new(0),
             doubt_until_ms: AtomicU64::new(0),

@@ -3,3 +3,4 @@
 pub mod ahead;
 pub mod chunked;
 pub mod fields;
+pub mod hex;

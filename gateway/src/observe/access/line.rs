@@ -1,8 +1,5 @@
 //! One request as a line of the access log.
 
-use std::fmt::Display;
-use std::io::Write as _;
-use std::net::IpAddr;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -25,7 +22,7 @@ pub struct Entry<'a> {
     pub at: SystemTime,
     pub request_id: &'a str,
     pub trace_id: Option<&'a str>,
-    pub client: IpAddr,
+    pub client: &'a str,
     pub method: &'a str,
     pub host: &'a str,
     pub path: &'a str,
@@ -37,7 +34,7 @@ pub struct Entry<'a> {
     /// As in the settings.
     pub upstream: Option<&'a str>,
     /// The address that was asked last.
-    pub replica: Option<&'a dyn Display>,
+    pub replica: Option<&'a str>,
     /// How often the request was sent.
     pub tries: u32,
     pub bytes_in: u64,
@@ -79,12 +76,12 @@ impl Entry<'_> {
         fields.time("ms", self.took);
         fields.number("bytes_in", self.bytes_in);
         fields.number("bytes_out", self.bytes_out);
-        fields.shown("client", &self.client);
+        fields.text("client", self.client);
         fields.maybe("user_agent", self.user_agent);
         fields.maybe("route", self.route);
         fields.maybe("upstream", self.upstream);
         if let Some(replica) = self.replica {
-            fields.shown("replica", replica);
+            fields.text("replica", replica);
             fields.time("connect_ms", self.connect);
             fields.time("first_byte_ms", self.first_byte);
         }
@@ -139,24 +136,22 @@ impl Fields<'_> {
         }
     }
 
-    fn shown(&mut self, key: &'static str, shown: &(impl Display + ?Sized)) {
-        self.key(key);
-        match self.form {
-            Form::Json => escape::json_shown(self.line, shown),
-            Form::Text => escape::word(self.line, &shown.to_string()),
-        }
-    }
-
     fn number(&mut self, key: &'static str, number: u64) {
         self.key(key);
-        let _: std::io::Result<()> = write!(self.line, "{number}");
+        self.digits(number);
     }
 
     /// In milliseconds, to the microsecond.
     fn time(&mut self, key: &'static str, time: Duration) {
         self.key(key);
-        let (whole, part) = (time.as_millis(), time.subsec_micros() % 1000);
-        let _: std::io::Result<()> = write!(self.line, "{whole}.{part:03}");
+        self.digits(time.as_millis());
+        let part = time.subsec_micros() % 1000;
+        self.line.push(b'.');
+        self.line.extend_from_slice(&stamp::thousandths(part));
+    }
+
+    fn digits(&mut self, number: impl itoa::Integer) {
+        self.line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 }
 
@@ -169,7 +164,7 @@ mod tests {
             at: SystemTime::UNIX_EPOCH,
             request_id: "abc",
             trace_id: Some("0af7651916cd43dd8448eb211c80319c"),
-            client: [192, 0, 2, 1].into(),
+            client: "192.0.2.1",
             method: "GET",
             host: "localhost",
             path: "/a\"b\n",
@@ -178,7 +173,7 @@ mod tests {
             status: 200,
             route: Some("/a"),
             upstream: Some("a:80"),
-            replica: Some(&"192.0.2.7:80"),
+            replica: Some("192.0.2.7:80"),
             tries: 1,
             bytes_in: 0,
             bytes_out: 12,

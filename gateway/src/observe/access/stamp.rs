@@ -26,8 +26,13 @@ pub fn push(line: &mut Vec<u8>, at: SystemTime) {
         }
     };
     line.extend_from_slice(&words);
-    // Writing into memory cannot fail.
-    let _: std::io::Result<()> = write!(line, "{:03}Z", at.millisecond());
+    line.extend_from_slice(&thousandths(at.millisecond().into()));
+    line.push(b'Z');
+}
+
+/// A number below 1,000 as three digits.
+pub fn thousandths(number: u32) -> [u8; 3] {
+    [100, 10, 1].map(|unit| b'0' + u8::try_from(number / unit % 10).unwrap_or_default())
 }
 
 fn words(at: OffsetDateTime) -> Second {

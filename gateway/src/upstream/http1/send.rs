@@ -43,7 +43,9 @@ pub struct Sending {
     tail: &'static [u8],
     coding: Coding,
     upload: Upload,
-    /// Nothing more comes from the client.
+    /// Something came from the client.
+    gathered: bool,
+    /// Nothing more comes from it.
     ended: bool,
     /// True once a byte was written.
     pub begun: bool,
@@ -54,7 +56,8 @@ impl Sending {
     pub fn new(head: Vec<u8>, coding: Coding, upload: Upload) -> Self {
         let ended = coding == Coding::Empty;
         let (data, tail) = (Bytes::new(), &[][..]);
-        Self { framing: head, at: 0, data, tail, coding, upload, ended, begun: false }
+        let (gathered, begun) = (false, false);
+        Self { framing: head, at: 0, data, tail, coding, upload, gathered, ended, begun }
     }
 
     /// The buffer that the head was written from, once all of it was; for the next one.
@@ -76,16 +79,16 @@ impl Sending {
     ) -> Poll<Result<(), SendError>> {
         loop {
             let mut waits = false;
-            while self.has_room() && !waits {
+            // What is not written waits for the service, and the client for both of them.
+            let mut more = !self.gathered || self.at == self.framing.len();
+            while more && self.has_room() {
                 match self.gather(context) {
                     Poll::Ready(gathered) => gathered.map_err(SendError::Client)?,
                     // What is there need not wait for more.
                     Poll::Pending => waits = true,
                 }
-                if !self.begun {
-                    // Two pieces could not be sent again.
-                    break;
-                }
+                // Before anything is written, one piece: two could not be sent again.
+                more = self.begun && !waits;
             }
             if self.at == self.framing.len() && self.data.is_empty() && self.tail.is_empty() {
                 let flushed = match (self.ended, waits) {
@@ -139,6 +142,7 @@ impl Sending {
     /// Takes the next piece from the client.
     fn gather(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let next = ready!(Pin::new(&mut self.upload).poll_frame(context));
+        self.gathered = true;
         if self.at == self.framing.len() {
             self.framing.clear();
             self.at = 0;
@@ -257,8 +261,8 @@ mod tests {
         }
     }
 
-    /// The writes that it takes to send a body of chunks of these lengths.
-    fn writes(chunks: &[usize], most: usize) -> usize {
+    /// A request whose body is of chunks of these lengths, and what it is once written.
+    fn request(chunks: &[usize]) -> (Sending, Upload, Vec<u8>) {
         let mut body = Vec::new();
         for length in chunks {
             fields::put_chunk_head(&mut body, *length);
@@ -270,15 +274,42 @@ mod tests {
         let bytes = IntCounter::new("bytes", "of it").unwrap();
         let inbound = Inbound::Http1(http1::Body::chunked(&body));
         let upload = Upload::new(inbound, least, None, &bytes);
-        let mut sending = Sending::new(b"head".to_vec(), Coding::Chunked, upload);
+        let sending = Sending::new(b"head".to_vec(), Coding::Chunked, upload.clone());
+        (sending, upload, [b"head", &body[..]].concat())
+    }
+
+    /// The writes that it takes to send such a request.
+    fn writes(chunks: &[usize], most: usize) -> usize {
+        let (mut sending, _, expected) = request(chunks);
         let mut service = Narrow { most, full: false, taken: Vec::new(), writes: 0 };
         let context = &mut Context::from_waker(Waker::noop());
         let mut polls = 0..1_000_000;
         while sending.poll(context, &mut service).is_pending() {
             polls.next().expect("it ends");
         }
-        assert!(service.taken == [b"head", &body[..]].concat(), "{chunks:?}, at most {most}");
+        assert!(service.taken == expected, "{chunks:?}, at most {most}");
         service.writes
+    }
+
+    #[test]
+    fn no_more_is_taken_from_the_client_while_the_service_takes_nothing() {
+        let (mut sending, upload, _) = request(&[1, 1, 1]);
+        let mut service = Narrow { most: 6, full: true, taken: Vec::new(), writes: 0 };
+        let context = &mut Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            service.full = true;
+            assert!(sending.poll(context, &mut service).is_pending());
+            assert_eq!(upload.progress().frames, 1);
+        }
+        assert!(upload.rewind());
+        // A part of the first piece goes, and nothing is asked for in place of it.
+        let (mut sending, upload, _) = request(&[1, 1, 1]);
+        service.full = false;
+        for _ in 0..2 {
+            assert!(sending.poll(context, &mut service).is_pending());
+            assert_eq!(upload.progress().frames, 1);
+            service.full = true;
+        }
     }
 
     #[test]

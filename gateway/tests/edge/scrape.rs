@@ -16,7 +16,8 @@ fn service(value: u32) -> Upstream {
 #[test]
 fn the_token_opens_the_metrics_of_every_replica() {
     let (one, two) = (service(1), service(2));
-    let routes = format!("/=http://{},{} /gone=http://127.0.0.1:1", one.address, two.address);
+    let services = format!("http://{},{}", one.address, two.address);
+    let routes = format!("/={services} dice.localhost/={services} /gone=http://127.0.0.1:1");
     let gateway = Gateway::start(&routes, &[("GATEWAY__METRICS_TOKEN", "s3cret")]);
     let ask = |host: &str, token: &str| {
         let token =

@@ -185,7 +185,12 @@ fn a_group_may_read_the_certificates_of_sites_and_nothing_else() {
 
 /// What a gateway says that does not start.
 fn stderr_of_a_failed_start(certs: &Path, set: impl FnOnce(&mut Command)) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    // Where any user may run it: what is built may be in somebody's home.
+    let open = tempfile::tempdir().unwrap();
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = open.path().join("gateway");
+    fs::copy(env!("CARGO_BIN_EXE_gateway"), &binary).unwrap();
+    let mut command = Command::new(binary);
     command.envs([
         ("GATEWAY__HTTPS", "127.0.0.1:0"),
         ("GATEWAY__HTTP", "127.0.0.1:0"),

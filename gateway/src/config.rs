@@ -97,6 +97,8 @@ pub struct Config {
     /// Most requests (and tunnels) at once; more are answered 503. One whose answer is left unread
     /// holds about 150 kB.
     pub requests_max: usize,
+    /// Most of them from one client; see [`Self::requests_of`].
+    pub requests_per_address_max: Option<usize>,
     /// Time for a TLS handshake.
     pub handshake_s: u64,
     /// Time for a request's head, and for a connection between two requests.
@@ -168,6 +170,7 @@ impl Default for Config {
             connections_max: 2048,
             connections_per_address_max: None,
             requests_max: 1024,
+            requests_per_address_max: None,
             handshake_s: 10,
             header_s: 30,
             connect_s: 2,
@@ -199,6 +202,12 @@ impl chassis::Settings for Config {
                 1_000_000,
             ),
             ("requests_max", self.requests_max as u64, 1, 1_000_000),
+            (
+                "requests_per_address_max",
+                self.requests_per_address_max.unwrap_or(1) as u64,
+                1,
+                1_000_000,
+            ),
             ("threads", self.threads as u64, 0, 1024),
             ("drain_s", self.drain_s, 0, 3600),
             ("hold_s", self.hold_s, 0, 3600),
@@ -248,19 +257,29 @@ impl Config {
     }
 
     /// How many connections the client at `address` may have.
+    pub fn connections_of(&self, address: IpAddr) -> usize {
+        self.share_of(address, self.connections_per_address_max, self.connections_max)
+    }
+
+    /// How many requests the client at `address` may have at once.
+    pub fn requests_of(&self, address: IpAddr) -> usize {
+        self.share_of(address, self.requests_per_address_max, self.requests_max)
+    }
+
+    /// What the client at `address` may have of `all`.
     ///
     /// Without a setting, a quarter of all for an address of the internet, and no limit for private
     /// ones: Docker's proxy, or a NAT, may stand between us and everybody there is. Proxies that we
     /// were told of speak for many and never have a limit.
-    pub fn connections_of(&self, address: IpAddr) -> usize {
+    fn share_of(&self, address: IpAddr, set: Option<usize>, all: usize) -> usize {
         let address = address.to_canonical();
         if self.trusted_proxies.contains(address) || self.proxy_protocol_from.contains(address) {
             return usize::MAX;
         }
-        match self.connections_per_address_max {
+        match set {
             Some(most) => most,
             None if addresses::is_private(address) => usize::MAX,
-            None => (self.connections_max / 4).max(1),
+            None => (all / 4).max(1),
         }
     }
 
@@ -341,6 +360,9 @@ mod tests {
             ("198.51.100.7", usize::MAX),
         ] {
             assert_eq!(of(&config, address), expected, "{address}");
+        }
+        for (address, expected) in [("203.0.113.1", 256), ("172.18.0.1", usize::MAX)] {
+            assert_eq!(config.requests_of(address.parse().unwrap()), expected, "{address}");
         }
         let config = Config { connections_per_address_max: Some(10), ..config };
         for (address, expected) in [

@@ -177,7 +177,7 @@ pub struct Connection {
     pub unread: Option<Arc<Unread>>,
     /// Requests so far.
     pub requests: AtomicU64,
-    pub _open: Open,
+    pub open: Open,
 }
 
 impl Connection {

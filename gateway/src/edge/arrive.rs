@@ -45,7 +45,7 @@ pub fn count(shared: &Shared, address: SocketAddr) -> Option<Entered> {
         shared.metrics.connection_refused("address");
         log::debug!("{address}: has {most} connections already");
     }
-    entered
+    entered.map(|entered| entered.allow(shared.config.requests_of(address.ip())))
 }
 
 /// A connection that the kernel gave us.

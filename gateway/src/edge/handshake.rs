@@ -64,7 +64,7 @@ pub async fn serve(arrival: Arrival, tls: TlsAcceptor) {
         server_name,
         unread: http2.then(|| Arc::new(Unread::new(config.least()))),
         requests: AtomicU64::new(0),
-        _open: open,
+        open,
     });
     // A task of its own: this one's memory holds all that a handshake takes.
     match http2 {

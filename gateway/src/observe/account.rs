@@ -47,6 +47,8 @@ pub enum Counted {
 
 /// A request's record, closed when it is dropped.
 pub struct Account {
+    /// Its client had as many requests as it may have.
+    pub over: bool,
     pub request_id: HeaderValue,
     /// Once it is known.
     pub trace_id: Option<TraceId>,
@@ -64,6 +66,8 @@ pub struct Account {
     /// 499 until there is an answer.
     status: StatusCode,
     connection: Arc<Connection>,
+    /// It counts among the requests that may be there at once.
+    placed: bool,
     begun: Instant,
     /// Bytes of the answer's body.
     sent: u64,
@@ -77,7 +81,9 @@ impl Account {
         let shared = connection.shared();
         shared.metrics.in_flight.inc();
         shared.no_route.in_flight.inc();
+        let entered = connection.open.entered.as_ref();
         Self {
+            over: entered.is_some_and(|client| !client.begin()),
             request_id: HeaderValue::from_static("-"),
             trace_id: None,
             user_agent: None,
@@ -90,10 +96,21 @@ impl Account {
             received: None,
             status: client_gone(),
             connection: Arc::clone(connection),
+            placed: true,
             begun: Instant::now(),
             sent: 0,
             // A request is dropped without an answer when its client goes.
             broken: Some(CLIENT_GONE.to_owned()),
+        }
+    }
+
+    /// It has no place any more: else a client could hold places by not reading refusals.
+    pub fn leave(&mut self) {
+        if std::mem::take(&mut self.placed) {
+            self.connection.shared().metrics.in_flight.dec();
+            if let Some(client) = &self.connection.open.entered {
+                client.end();
+            }
         }
     }
 
@@ -189,8 +206,8 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
+        self.leave();
         let shared = self.connection.shared();
-        shared.metrics.in_flight.dec();
         let route = self.route();
         route.in_flight.dec();
         route.count(self.status, took, self.sent);

@@ -65,7 +65,11 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
     let shared = connection.shared();
     // Who is there already need not be told.
     let alternative = shared.alternative.clone().filter(|_| parts.version < Version::HTTP_3);
-    let crowded = shared.metrics.in_flight.get() > shared.requests_max;
+    let full = shared.metrics.in_flight.get() > shared.requests_max;
+    let crowded = match account.over {
+        true => Some("your address has as many requests at once as it may; try again in a moment"),
+        false => full.then_some("too many requests at once; try again in a moment"),
+    };
     account.request_id = request_id(&mut parts.headers);
     if shared.config.log_user_agents {
         account.user_agent = parts.headers.get(header::USER_AGENT).cloned();
@@ -74,8 +78,11 @@ pub async fn answer(connection: Arc<Connection>, request: Request<Inbound>) -> R
     let http1 = parts.version < Version::HTTP_2;
     let promise = promise(&connection);
     let served = match crowded {
-        false => serve(&connection, parts, body, &mut account).await,
-        true => Err(too_many()),
+        None => serve(&connection, parts, body, &mut account).await,
+        Some(detail) => {
+            account.leave();
+            Err(too_many(detail))
+        }
     };
     let served = served.unwrap_or_else(|failure| {
         if let Failure::Refused(refusal) = &failure {
@@ -339,7 +346,6 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-fn too_many() -> Failure {
-    let detail = "too many requests at once; try again in a moment";
+fn too_many(detail: &'static str) -> Failure {
     Failure::Problem(chassis::Problem::new(503, detail).with_retry_after(CROWDED_RETRY_AFTER_S))
 }

@@ -1,4 +1,4 @@
-//! How many connections each client has, and whether it may have one more.
+//! How many connections and requests each client has, and whether it may have one more.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,10 +7,19 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 /// Counts by client. There are no more entries than connections, so what bounds those bounds this.
 #[derive(Debug, Default)]
-pub struct Addresses(Mutex<HashMap<Client, usize>>);
+pub struct Addresses(Mutex<HashMap<Client, Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: usize,
+    /// Counted by each of its connections, without the table's lock.
+    requests: Arc<AtomicUsize>,
+}
 
 /// Who counts as one client: an IPv4 address, or a /64 of IPv6, the least that a provider gives
 /// a customer (RFC 6177), who may use every address of it.
@@ -35,16 +44,17 @@ impl Addresses {
     pub fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Entered> {
         let client = Client::of(address);
         let mut counts = self.counts();
-        let count = counts.get(&client).copied().unwrap_or_default();
-        if count >= most {
+        if counts.get(&client).map_or(0, |count| count.connections) >= most {
             return None;
         }
-        counts.insert(client, count + 1);
-        Some(Entered { addresses: Arc::clone(self), client })
+        let count = counts.entry(client).or_default();
+        count.connections += 1;
+        let requests = Arc::clone(&count.requests);
+        Some(Entered { addresses: Arc::clone(self), client, requests, requests_most: usize::MAX })
     }
 
     /// Sections under this lock are short and never await.
-    fn counts(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Client, Counts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,14 +64,35 @@ impl Addresses {
 pub struct Entered {
     addresses: Arc<Addresses>,
     client: Client,
+    requests: Arc<AtomicUsize>,
+    requests_most: usize,
+}
+
+impl Entered {
+    /// Its client may have `most` requests at once.
+    pub fn allow(mut self, most: usize) -> Self {
+        self.requests_most = most;
+        self
+    }
+
+    /// Counts one more request of the client, until [`Self::end`]; false when it has as many as it
+    /// may have already.
+    pub fn begin(&self) -> bool {
+        self.requests.fetch_add(1, Ordering::Relaxed) < self.requests_most
+    }
+
+    /// One request less.
+    pub fn end(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut counts = self.addresses.counts();
         if let Some(count) = counts.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
+            count.connections -= 1;
+            if count.connections == 0 {
                 counts.remove(&self.client);
             }
         }
@@ -103,6 +134,20 @@ mod tests {
         assert!(addresses.enter(ip("192.0.2.1"), 2).is_some());
         drop(two);
         assert_eq!(addresses.counts().len(), 0);
+    }
+
+    #[test]
+    fn all_connections_of_a_client_share_its_requests() {
+        let addresses = Arc::new(Addresses::default());
+        let enter = |client| addresses.enter(ip(client), 2).unwrap().allow(2);
+        let (one, two, other) = (enter("192.0.2.1"), enter("192.0.2.1"), enter("192.0.2.2"));
+        assert!(one.begin() && two.begin());
+        assert!(!one.begin());
+        assert!(other.begin());
+        one.end();
+        two.end();
+        assert!(one.begin());
+        assert!(!two.begin());
     }
 
     #[test]

@@ -4,6 +4,10 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::RwLock;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -15,6 +19,7 @@ use crate::support::Gateway;
 use crate::support::LONG;
 use crate::support::Upstream;
 use crate::support::exchange;
+use crate::support::h2;
 use crate::support::read_answer;
 use crate::support::tls;
 use crate::support::until;
@@ -174,11 +179,54 @@ fn a_client_behind_a_balancer_has_so_many_connections() {
 }
 
 #[test]
+fn one_address_has_so_many_requests_over_all_its_connections() {
+    let (held, holds) = mpsc::channel();
+    let gate = Arc::new(RwLock::new(()));
+    let opened = Arc::clone(&gate);
+    let upstream = Upstream::start(move |call| {
+        if call.request.line.contains("/held") {
+            held.send(()).unwrap();
+            drop(opened.read());
+        }
+        call.ok("")
+    });
+    let settings = [("GATEWAY__REQUESTS_MAX", "8"), ("GATEWAY__REQUESTS_PER_ADDRESS_MAX", "6")];
+    let gateway = Gateway::start(&upstream.route(), &settings);
+    let three = || {
+        let one = || http::Request::get("https://localhost/held").body(Default::default()).unwrap();
+        h2(&gateway, vec![one(), one(), one()])
+    };
+    thread::scope(|scope| {
+        let closed = gate.write().unwrap();
+        let clients = [scope.spawn(three), scope.spawn(three)];
+        for _ in 0..6 {
+            holds.recv_timeout(LONG).unwrap();
+        }
+        for refused in three() {
+            assert_eq!(refused.status(), 503);
+            assert_eq!(refused.headers()["retry-after"], "1");
+            let text = String::from_utf8_lossy(refused.body());
+            assert!(text.contains("your address"), "{text}");
+        }
+        assert_eq!(exchange(&gateway, GET).status, 503);
+        let mut other = tls_over(&gateway, connect_from("127.0.0.2:0", gateway.https)).unwrap();
+        other.get_mut().write_all(GET).unwrap();
+        assert_eq!(read_answer(&mut other, false).unwrap().status, 200);
+        drop(closed);
+        for client in clients {
+            assert!(client.join().unwrap().iter().all(|answer| answer.status() == 200));
+        }
+    });
+    // What ended makes room.
+    until("a place", || (exchange(&gateway, GET).status == 200).then_some(()));
+}
+
+#[test]
 fn a_body_that_drips_is_given_up_and_a_steady_one_is_not() {
     let upstream = Upstream::echo();
     let settings = [("GATEWAY__IDLE_S", "2"), ("GATEWAY__BODY_BYTES_PER_S_MIN", "100")];
     let gateway = Gateway::start(&upstream.route(), &settings);
-    let (_never, pause) = std::sync::mpsc::channel::<()>();
+    let (_never, pause) = mpsc::channel::<()>();
     let upload = |piece: &[u8], pieces: usize| {
         let mut client = tls(&gateway, "localhost", |_| {}).unwrap();
         let length = piece.len() * pieces;

@@ -99,7 +99,7 @@ pub async fn serve(knock: Knock, thread: Arc<Thread>) {
         server_name,
         unread: Some(Arc::new(Unread::new(shared.config.least()))),
         requests: AtomicU64::new(0),
-        _open: open,
+        open,
     });
     let ended = tokio::select! {
         ended = requests(quic.clone(), connection) => ended,

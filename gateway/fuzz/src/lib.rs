@@ -4,6 +4,7 @@
 pub mod certs {
     pub mod sites {
         pub mod given;
+        pub mod mode;
         pub mod public;
     }
 }

@@ -9,7 +9,7 @@ use serde::de;
 use serde::de::SeqAccess;
 use serde::de::Visitor;
 
-use crate::certs::sites::Mode;
+use crate::certs::sites::mode::Mode;
 use crate::certs::sites::public;
 use crate::rules::domain::Domain;
 

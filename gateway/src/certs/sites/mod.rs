@@ -2,14 +2,15 @@
 //! configured alone.
 
 pub mod given;
+pub mod mode;
 pub mod public;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use crate::certs::sites::given::GivenSite;
+pub use crate::certs::sites::mode::Mode;
 use crate::config::Config;
 use crate::edge::certificates::covers;
 
@@ -28,29 +29,6 @@ pub struct Site {
     pub mode: Mode,
     /// Why it has that mode, for people.
     pub why: String,
-}
-
-/// Where a certificate comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The private CA of this installation.
-    Internal,
-    /// A public CA, asked by ACME (RFC 8555). Until its certificate is there, the site is served
-    /// by the private CA's.
-    Acme,
-    /// Files that somebody else keeps.
-    Files { chain: PathBuf, key: PathBuf },
-}
-
-impl Mode {
-    /// One word, as `check`, the status and the settings write it.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Internal => "internal",
-            Self::Acme => "acme",
-            Self::Files { .. } => "files",
-        }
-    }
 }
 
 impl fmt::Display for Site {
